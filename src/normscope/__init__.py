@@ -1,0 +1,69 @@
+"""Swap the normalizer in any PyTorch network and see what that does to signal, gradients and curvature.
+
+Every public name is listed below with the module that defines it. Nothing is imported before it is used, so that
+``import normscope`` and ``normscope --help`` do not wait for torch.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from normscope import data, models, nn, probes, report, study, theory, train
+    from normscope.models.protocol import NormalizerLike, as_normalizer
+    from normscope.nn.catalog import normalizer, normalizers
+    from normscope.nn.normalizer import Normalizer
+    from normscope.nn.penalty import penalty
+    from normscope.probes.reading import Reading
+    from normscope.probes.subject import Subject
+    from normscope.study.records import load
+
+_HOME = {
+    "Normalizer": "normscope.nn.normalizer",
+    "NormalizerLike": "normscope.models.protocol",
+    "Reading": "normscope.probes.reading",
+    "Subject": "normscope.probes.subject",
+    "as_normalizer": "normscope.models.protocol",
+    "load": "normscope.study.records",
+    "normalizer": "normscope.nn.catalog",
+    "normalizers": "normscope.nn.catalog",
+    "penalty": "normscope.nn.penalty",
+}
+_ROOMS = ("data", "models", "nn", "probes", "report", "study", "theory", "train")
+
+__all__ = [
+    "Normalizer",
+    "NormalizerLike",
+    "Reading",
+    "Subject",
+    "__version__",
+    "as_normalizer",
+    "data",
+    "load",
+    "models",
+    "nn",
+    "normalizer",
+    "normalizers",
+    "penalty",
+    "probes",
+    "report",
+    "study",
+    "theory",
+    "train",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """Import the room that defines `name` on first use (PEP 562)."""
+    if name in _ROOMS:
+        return importlib.import_module(f"normscope.{name}")
+    if name in _HOME:
+        return getattr(importlib.import_module(_HOME[name]), name)
+    raise AttributeError(f"module 'normscope' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,116 @@
+"""The affine layer as a row wants it: as it was, with centered input, or with its weight normalized.
+
+Each function returns a new module of the same class that shares the layer's Parameters; the layer is untouched.
+"""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import parametrize
+
+from normscope.nn import functional
+from normscope.nn.penalty import record
+
+if TYPE_CHECKING:
+    from normscope.nn.normalizer import Normalizer
+
+LayerT = TypeVar("LayerT", bound=nn.Module)
+
+_SPATIAL_DIMS = {nn.Linear: 0, nn.Conv1d: 1, nn.Conv2d: 2, nn.Conv3d: 3}
+
+
+def shared_copy(layer: LayerT) -> LayerT:
+    """Return a module of the same class with the same Parameters and buffers, but dictionaries of its own."""
+    new = copy.copy(layer)
+    for name, value in vars(layer).items():
+        if isinstance(value, dict):  # parameters, buffers, submodules and every kind of hook
+            new.__dict__[name] = copy.copy(value)
+    return new
+
+
+def centered_input(layer: LayerT, over: functional.Over) -> LayerT:
+    r"""Subtract the layer's mean from its input: :math:`z = W(x - \bar x) + b`."""
+    new = shared_copy(layer)
+    new.register_forward_pre_hook(CenterInput(_layer_dims(layer, over)))
+    return new
+
+
+def divided_output(layer: LayerT, row: Normalizer) -> LayerT:
+    r"""Divide the layer's output by its own scale: :math:`z / \sqrt{\mathrm{moment}(z) + \epsilon}`."""
+    new = shared_copy(layer)
+    new.penalized = row.penalty is not None  # type: ignore[assignment]  # by this ns.penalty finds it
+    assert row.scale is not None
+    new.register_forward_hook(DivideOutput(row, _layer_dims(layer, row.scale)))
+    return new
+
+
+def normalized_weight(layer: LayerT) -> LayerT:
+    r"""Reparametrize the weight as :math:`g_c v_c / \|v_c\|`, g starting at the norm: the function is unchanged.
+
+    The state dict's keys are those of ``torch.nn.utils.parametrizations.weight_norm``
+    (``parametrizations.weight.original0`` is g, ``original1`` is v).
+    """
+    _layer_dims(layer, "layer")  # refuses layers whose axis 0 is not the output channel
+    new = shared_copy(layer)
+    parametrize.register_parametrization(new, "weight", WeightNorm())
+    return new
+
+
+@dataclass(frozen=True)
+class CenterInput:
+    """A forward pre-hook that subtracts the mean over `dims` from the first input."""
+
+    dims: tuple[int, ...]
+
+    def __call__(self, _layer: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
+        """Replace the first positional input."""
+        x, *rest = args
+        return (functional.center(x, self.dims), *rest)
+
+
+@dataclass(frozen=True)
+class DivideOutput:
+    """A forward hook that divides the output by its scale and hands over the row's penalty."""
+
+    row: Normalizer
+    dims: tuple[int, ...]
+
+    def __call__(self, layer: nn.Module, _args: tuple[Any, ...], z: Tensor) -> Tensor:
+        """Replace the output."""
+        row = self.row
+        wide = z.to(functional.accumulation_dtype(z.dtype))
+        y = wide * torch.rsqrt(functional.second_moment(wide, self.dims, row.moment) + row.eps)
+        if row.penalty is not None and layer.training:
+            channel_dim = y.ndim + self.dims[0]
+            over = (0,) if row.penalty_over == "neuron" else functional.reduced_dims("batch", y.ndim, channel_dim)
+            record(layer, functional.regnorm_penalty(y, form=row.penalty, over=over, unbiased=row.penalty_unbiased))
+        return y.to(z.dtype)
+
+
+class WeightNorm(nn.Module):
+    """Parametrization of a weight by its norm and direction; see `functional.weight_norm`."""
+
+    def forward(self, g: Tensor, v: Tensor) -> Tensor:
+        """Weight from norm g (out, 1, ...) and direction v (out, ...)."""
+        return functional.weight_norm(v, g)
+
+    def right_inverse(self, weight: Tensor) -> tuple[Tensor, Tensor]:
+        """Norm and direction that give this weight."""
+        return weight.square().sum(tuple(range(1, weight.ndim)), keepdim=True).sqrt(), weight
+
+
+def _layer_dims(layer: nn.Module, over: functional.Over) -> tuple[int, ...]:
+    """Axes, from the end, of one example's features at the layer: (C,) of Linear, (C, *spatial) of a convolution."""
+    for kind, spatial in _SPATIAL_DIMS.items():
+        if isinstance(layer, kind):
+            dims = tuple(range(-1 - spatial, 0))
+            return dims if over == "layer" else dims[:1]
+    raise TypeError(
+        f"A row changes affine layers of the classes {', '.join(k.__name__ for k in _SPATIAL_DIMS)}, but got "
+        f"{type(layer).__name__}; leave this layer as it is or express it by one of these."
+    )

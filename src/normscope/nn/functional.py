@@ -1,0 +1,140 @@
+"""The mathematics of the table: what is averaged over which axes, as pure functions of tensors.
+
+Every normalizer of the table is one composition of these: subtract a mean, divide by the root of a moment, scale and
+shift each channel. Statistics are taken in float32 or wider; the output has the dtype of the input.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+Over = Literal["batch", "layer", "channels"]
+Moment = Literal["std", "rms", "norm"]
+PenaltyForm = Literal["A", "B", "C", "D"]
+
+
+def reduced_dims(over: Over, ndim: int, channel_dim: int) -> tuple[int, ...]:
+    """Axes that a statistic reduces.
+
+    ========  =======  =========  ============  =================================
+    over      (N, C)   (N, T, C)  (N, C, H, W)  one number for
+    ========  =======  =========  ============  =================================
+    batch     N        N, T       N, H, W       each channel
+    layer     C        C          C, H, W       each example (each token)
+    channels  C        C          C             each position of each example
+    ========  =======  =========  ============  =================================
+
+    Source: "Is Batch Norm unique?", table 1 and appendix B (n_l = W H C).
+    """
+    if over == "batch":
+        return tuple(d for d in range(ndim) if d != channel_dim)
+    if over == "layer" and ndim == 4:
+        return (1, 2, 3)
+    return (channel_dim,)
+
+
+def accumulation_dtype(dtype: torch.dtype) -> torch.dtype:
+    """Return the dtype that statistics are taken in: at least float32."""
+    return torch.promote_types(dtype, torch.float32)
+
+
+def second_moment(x: Tensor, dims: tuple[int, ...], moment: Moment) -> Tensor:
+    r"""Square of the divisor, before eps, with the reduced axes kept.
+
+    .. math:: \text{std: } \tfrac1n\sum (x-\bar x)^2 \qquad \text{rms: } \tfrac1n\sum x^2 \qquad \text{norm: } \sum x^2
+    """
+    if moment == "std":
+        return torch.var_mean(x, dims, correction=0, keepdim=True)[0]
+    total = _sum_of_squares(x, dims)
+    return total if moment == "norm" else total / count(x, dims)
+
+
+def count(x: Tensor, dims: tuple[int, ...]) -> int:
+    """Return how many elements one statistic over `dims` is made of."""
+    size = 1
+    for d in dims:
+        size *= x.shape[d]
+    return size
+
+
+def _sum_of_squares(x: Tensor, dims: tuple[int, ...]) -> Tensor:
+    if dims == tuple(range(dims[0], x.ndim)) and x.is_contiguous():
+        # One pass and no temporary. Not vector_norm: its second derivative at an all-zero example is NaN.
+        flat = x.flatten(dims[0])
+        total: Tensor = torch.linalg.vecdot(flat, flat)
+        return total.reshape(*x.shape[: dims[0]], *(1 for _ in dims))
+    return x.square().sum(dims, keepdim=True)
+
+
+def center(x: Tensor, dims: tuple[int, ...]) -> Tensor:
+    """Subtract the mean over `dims`: the layer-input centering of PreLayerNorm, x - mean(x); dtype kept."""
+    mean = x.mean(dims, keepdim=True, dtype=accumulation_dtype(x.dtype))
+    return (x - mean).to(x.dtype)
+
+
+def scale_and_shift(x: Tensor, rstd: Tensor | None, weight: Tensor | None, bias: Tensor | None) -> Tensor:
+    """Return x * rstd * weight + bias, each factor optional and broadcastable to x, in one pass over x."""
+    factor = weight if rstd is None else rstd if weight is None else rstd * weight
+    if factor is None:
+        return x if bias is None else x + bias
+    return x * factor if bias is None else torch.addcmul(bias, x, factor)
+
+
+def regnorm_penalty(
+    z: Tensor,
+    *,
+    form: PenaltyForm = "A",
+    over: tuple[int, ...] = (0,),
+    unbiased: bool = False,
+) -> Tensor:
+    r"""RegNorm's penalty on the batch mean of one layer's normalized values.
+
+    With :math:`\mu_i, \sigma_i^2` the mean and variance of neuron i over the axes `over` (the batch) and n neurons
+
+    .. math::
+        A = \tfrac1n\sum_i \mu_i^2,\quad B = 1-\tfrac1n\sum_i\sigma_i^2,\quad C = B^2,\quad
+        D = -\log\tfrac1n\sum_i\sigma_i^2.
+
+    A equals B when every example has root mean square 1 over the layer. All are zero exactly where every batch mean
+    is. A is the mean cosine similarity between the examples of the batch, itself with itself included; N independent
+    examples therefore give 1/N, and `unbiased` removes that floor from A: (N A - 1) / (N - 1).
+
+    Args:
+        z: values divided by their layer scale, (N, ...); taken in float32 or wider.
+        form: which of the four (the paper's equation 3 is lost; A is the reconstruction, B its likely wording).
+        over: axes of the batch statistics: (0,) per neuron, all but the channel axis per channel.
+        unbiased: subtract the sampling floor 1/N (form A alone).
+
+    Returns:
+        0-dim tensor, unit 1; zero for an empty batch.
+
+    Source: "Is Batch Norm unique?", equation 3 and appendix B, reconstructed.
+    """
+    z = z.to(accumulation_dtype(z.dtype))
+    if z.numel() == 0:
+        return z.sum()
+    size = count(z, over)
+    if form == "A":
+        value = z.mean(over).square().mean()
+        return (size * value - 1) / (size - 1) if unbiased else value
+    kept = torch.var_mean(z, over, correction=0)[0].mean()
+    if form == "B":
+        return 1 - kept
+    return (1 - kept).square() if form == "C" else -torch.log(kept)
+
+
+def weight_norm(v: Tensor, g: Tensor) -> Tensor:
+    r"""Weight with norm and direction apart: :math:`w_c = g_c\, v_c / \|v_c\|_2`, c the output channel (axis 0).
+
+    From primitives on purpose: the double backward of torch's fused ``torch._weight_norm`` is wrong.
+
+    Args:
+        v: (out, ...), direction.
+        g: (out, 1, ...), norm.
+
+    Source: Salimans and Kingma 2016, arXiv:1602.07868, equation 2.
+    """
+    return v * (g / v.square().sum(tuple(range(1, v.ndim)), keepdim=True).sqrt())

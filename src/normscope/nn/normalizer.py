@@ -1,0 +1,161 @@
+"""What a row of the table is: data that says what a normalizer does, and the two things made from it."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any, Literal, TypeVar
+
+import torch
+from torch import nn
+
+from normscope.nn import affine as affine_layers
+from normscope.nn.functional import Moment, Over, PenaltyForm
+from normscope.nn.site import Site
+
+Order = Literal["affine_norm", "norm_affine"]
+LayerT = TypeVar("LayerT", bound=nn.Module)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Normalizer:
+    r"""One row: what is subtracted, what is divided, over which axes, and what happens to the affine layer.
+
+    The whole of a row is :math:`z = W(x - [\bar x]) + b`,
+    :math:`y = w_c\,(z - \mu)/\sqrt{\mathrm{moment}(z - \mu) + \epsilon} + b_c`, each part present or not.
+
+    Attributes:
+        name: the row's name in the table.
+        formula: what it computes, in one line of text.
+        reference: who defined it.
+        layer: what the row does to the affine layer ("plain", "centered" input, "weight_norm").
+        mean: what the subtracted mean is taken over, or None.
+        scale: what the divisor is taken over, or None.
+        moment: the divisor is the standard deviation about its own mean, the root mean square, or the L2 norm.
+        eps: added to the moment, inside the root.
+        elementwise_affine: whether each channel gets a weight and a bias after normalization (init 1 and 0).
+        momentum: weight of the new value in the running statistics (torch's sense); None for the cumulative average.
+        evaluation: statistics of the batch axes in eval mode: "running", or those of the "batch" at hand.
+        running_variance: "unbiased" (n - 1, as torch has it) or "biased" (n, as the paper's code has it).
+        penalty: form of RegNorm's penalty, or None.
+        penalty_over: batch means per "neuron" (over N) or per "channel" (over all but C).
+        penalty_unbiased: subtract the sampling floor 1/N (form A alone).
+    """
+
+    name: str
+    formula: str
+    reference: str
+    layer: Literal["plain", "centered", "weight_norm"] = "plain"
+    mean: Over | None = None
+    scale: Over | None = None
+    moment: Moment = "std"
+    eps: float = 1e-5
+    elementwise_affine: bool = True
+    momentum: float | None = 0.1
+    evaluation: Literal["running", "batch"] = "batch"
+    running_variance: Literal["unbiased", "biased"] = "unbiased"
+    penalty: PenaltyForm | None = None
+    penalty_over: Literal["neuron", "channel"] = "neuron"
+    penalty_unbiased: bool = False
+
+    @property
+    def couples_batch(self) -> bool:
+        """Whether y[i] depends on x[j] in train mode. RegNorm's penalty couples the loss, not the outputs."""
+        return "batch" in (self.mean, self.scale)
+
+    @property
+    def penalized(self) -> bool:
+        """Whether the row adds RegNorm's penalty to the loss."""
+        return self.penalty is not None
+
+    @property
+    def fused(self) -> Literal["batch_norm", "layer_norm"] | None:
+        """Torch's own layer that this row equals, if any."""
+        if self.moment != "std" or self.mean != self.scale:
+            return None
+        return {"batch": "batch_norm", "layer": "layer_norm"}.get(self.mean or "")  # type: ignore[return-value]
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """Return the options `normalizer(name, ...)` takes for this row, with their values."""
+        names: list[str] = []
+        if self.scale is not None:
+            names.append("eps")
+            if self.moment != "norm" and self.mean != self.scale:  # about a mean already removed, std and rms are one
+                names.append("moment")
+        if self.couples_batch and self.moment != "norm":
+            names += ["momentum", "evaluation"]
+            if self.scale == "batch":
+                names.append("running_variance")
+        if {"layer", "channels"} & {self.mean, self.scale}:
+            names.append("over")
+        if self.penalized:
+            names += ["penalty", "penalty_over", "penalty_unbiased"]
+        return {"affine": self.elementwise_affine} | {name: getattr(self, name) for name in names}
+
+    @property
+    def over(self) -> Over:
+        """What the row's layer statistics are taken over: the whole "layer", or the "channels" of each position."""
+        return "channels" if "channels" in (self.mean, self.scale) else "layer"
+
+    def site(
+        self,
+        num_features: int,
+        ndim: int = 4,
+        *,
+        channel_dim: int | None = None,
+        order: Order = "affine_norm",
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> nn.Module:
+        """Make the module for the place where a network normalizes.
+
+        Args:
+            num_features: channels C of its input.
+            ndim: axes of its input: 2 for (N, C), 3 for (N, T, C), 4 for (N, C, H, W).
+            channel_dim: the channel axis, if not the one above.
+            order: "norm_affine" for blocks that normalize before the affine layer; a row that centers the layer's
+                input is then the identity here, and its `affine` does both.
+            device: of parameters and buffers.
+            dtype: of parameters and buffers.
+
+        Raises:
+            ValueError: num_features below 1, ndim not 2, 3 or 4, channel_dim out of range, unknown order.
+        """
+        _check_order(order)
+        if num_features < 1:
+            raise ValueError(f"num_features must be at least 1, got {num_features}; give the channels of the input.")
+        if ndim not in (2, 3, 4):
+            raise ValueError(f"A site takes inputs of 2, 3 or 4 axes, got ndim={ndim}; reshape the input.")
+        standard = 2 if ndim == 3 else 1
+        axis = standard if channel_dim is None else channel_dim % ndim if -ndim <= channel_dim < ndim else 0
+        if axis == 0:
+            raise ValueError(f"channel_dim must be an axis of the input other than the batch's, got {channel_dim}.")
+        row = self._identity() if order == "norm_affine" and self.layer == "centered" else self
+        return Site(row, num_features, ndim=ndim, channel_dim=axis, device=device, dtype=dtype)
+
+    def affine(self, layer: LayerT, *, order: Order = "affine_norm") -> LayerT:
+        """Return the Linear or Conv as this row wants it.
+
+        A new module of the same class with the same parameter names and Parameters (weight norm lists its new keys);
+        `layer` is untouched. With order "norm_affine" a row that centers also divides here, after the layer.
+
+        Raises:
+            TypeError: the row changes the layer and its class is not Linear, Conv1d, Conv2d or Conv3d.
+            ValueError: unknown order.
+        """
+        _check_order(order)
+        if self.layer == "plain":
+            return affine_layers.shared_copy(layer)
+        if self.layer == "weight_norm":
+            return affine_layers.normalized_weight(layer)
+        new = affine_layers.centered_input(layer, self.over)
+        return new if order == "affine_norm" else affine_layers.divided_output(new, self)
+
+    def _identity(self) -> Normalizer:
+        return dataclasses.replace(self, mean=None, scale=None, penalty=None, elementwise_affine=False)
+
+
+def _check_order(order: str) -> None:
+    if order not in ("affine_norm", "norm_affine"):
+        raise ValueError(f"order must be 'affine_norm' or 'norm_affine', got {order!r}.")
