@@ -147,12 +147,12 @@ class Site(nn.Module):
             return None
         if differentiating_by_transform() and not torch.compiler.is_compiling():
             return None
-        own = self.running_mean if self.weight is None else self.weight
-        same_dtype = own is None or own.dtype == x.dtype
+        like = next((t for t in (self.weight, self.running_mean) if t is not None), x)
         if self.row.fused == "batch_norm":
-            half = x.dtype in (torch.float16, torch.bfloat16)
-            return self._batch_norm(x, momentum) if same_dtype or half else None
-        if not same_dtype:
+            # With half-precision parameters the kernel rounds its statistics to half as well.
+            exact = like.dtype == functional.accumulation_dtype(x.dtype)
+            return self._batch_norm(x, momentum) if exact else None
+        if like.dtype != x.dtype:
             return None  # the layer kernels do not take mixed dtypes on every device
         if self.ndim == 4:
             # One group is all of (C, H, W), and unlike layer_norm its weight is per channel.

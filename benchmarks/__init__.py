@@ -1,0 +1,1 @@
+"""Side by side with the obvious alternative, as ratios of times taken in one run."""
