@@ -213,6 +213,14 @@ def test_reentrant_checkpointing_is_refused_not_silently_wrong():
         model(draw(8, 6).requires_grad_())
 
 
+def test_a_probe_between_forward_and_penalty_is_not_seen(generator):
+    model, x = network(), draw(8, 6)
+    model(x)
+    subject = ns.Subject(model, lambda y, t: (y - t).square().mean(), (draw(8, 6, seed=1), draw(8, 6, seed=2)))
+    ns.probes.GradientNorm()(subject, generator=generator)
+    torch.testing.assert_close(ns.penalty(model), by_hand(model, x))
+
+
 def test_func_transforms_give_the_same_gradient_and_leave_nothing_behind():
     model = network()
     penalised = ns.nn.Penalised(model)

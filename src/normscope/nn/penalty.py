@@ -55,7 +55,8 @@ def record(site: nn.Module, value: Tensor) -> None:
         return  # activation checkpointing recomputes this call inside backward; its penalty was counted in forward
     if _FORWARDS.stack:
         _collect(_FORWARDS.stack[-1], site, value)
-    elif not differentiating_by_transform():  # a transform's tensors must not outlive it
+    elif not (differentiating_by_transform() or getattr(site, "under_measurement", False)):
+        # A transform's tensors must not outlive it, and a probe's forward is not the user's.
         last = _LAST.get(site)
         _LAST[site] = _Last(value, 1 if last is None or last.read else last.calls + 1)
 

@@ -1,0 +1,9 @@
+"""Measurements of any `nn.Module` that leave it untouched."""
+
+from normscope.probes.gradients import GradientCorrelation, GradientNorm
+from normscope.probes.probe import Probe
+from normscope.probes.propagation import InformationPropagation
+from normscope.probes.reading import Reading
+from normscope.probes.subject import Subject
+
+__all__ = ["GradientCorrelation", "GradientNorm", "InformationPropagation", "Probe", "Reading", "Subject"]

@@ -1,0 +1,350 @@
+"""One suite over every probe: what it promises for any model, and that it leaves no trace."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import random
+from collections.abc import Callable
+from dataclasses import FrozenInstanceError
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.utils import _pytree as pytree
+
+from normscope.probes import GradientCorrelation, GradientNorm, InformationPropagation, Probe, Subject
+
+PROBES: dict[str, Probe] = {
+    "information_propagation": InformationPropagation(),
+    "information_propagation_eval": InformationPropagation(mode="eval"),
+    "information_propagation_last": InformationPropagation(select="last", centered=True),
+    "gradient_norm": GradientNorm(),
+    "gradient_norm_eval": GradientNorm(mode="eval"),
+    "gradient_norm_last": GradientNorm(select="last"),
+    "gradient_correlation_similar": GradientCorrelation(),
+    "gradient_correlation_independent": GradientCorrelation(pairs="independent"),
+    "gradient_correlation_network": GradientCorrelation(by="network", mode="eval"),
+    "gradient_correlation_independent_network": GradientCorrelation(pairs="independent", by="network"),
+}
+DRAWS_NOISE = sorted(name for name, probe in PROBES.items() if "floating_inputs" in probe.requires)
+
+
+class Writer(nn.Module):
+    """Does what a forward can do to itself: counts, caches, draws, renorms a weight, overwrites its input."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.table = nn.Embedding(4, 8, max_norm=0.1)
+        self.norm = nn.BatchNorm1d(8)
+        self.calls = 0
+        self.cache: Tensor | None = None
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.calls += 1
+        self.cache = x
+        draw = torch.rand(()) + random.random() + np.random.random()
+        x.mul_(2)
+        return F.relu(self.norm(x + self.table(torch.arange(len(x)) % 4)), inplace=True) + 0 * draw
+
+
+class Shared(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer, self.norm = nn.Linear(8, 8), nn.BatchNorm1d(8)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.norm(self.layer(F.relu(self.norm(self.layer(x)))))
+
+
+class Dictionary(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer, self.norm = nn.Linear(8, 8), nn.LayerNorm(8)
+
+    def forward(self, *, features: Tensor, mask: Tensor) -> dict[str, Tensor]:
+        return {"logits": self.norm(self.layer(features)).masked_fill(mask, 0.0)}
+
+
+def norms() -> nn.Module:
+    return nn.Sequential(
+        nn.Linear(8, 8), nn.BatchNorm1d(8), nn.ReLU(inplace=True), nn.Linear(8, 8), nn.LayerNorm(8), nn.ReLU()
+    )
+
+
+def tied() -> nn.Module:
+    model = nn.Sequential(nn.Linear(8, 8), nn.LayerNorm(8), nn.Linear(8, 8))
+    model[2].weight = model[0].weight
+    return model
+
+
+MODELS: dict[str, Callable[[], nn.Module]] = {
+    "norms": norms,
+    "frozen": lambda: norms().requires_grad_(False),
+    "plain": lambda: nn.Sequential(nn.Linear(8, 8), nn.ReLU(inplace=True), nn.Linear(8, 8)),
+    "dropout": lambda: nn.Sequential(nn.Linear(8, 8), nn.BatchNorm1d(8), nn.Dropout(0.5), nn.Linear(8, 8)),
+    "bare": lambda: nn.Linear(8, 8),
+    "tied": tied,
+    "shared": Shared,
+    "writer": Writer,
+    "dictionary": Dictionary,
+}
+
+
+def subject_of(name: str, *, batches: int = 4) -> Subject:
+    """A model with float64 random weights, a mixed mode, gradients and running statistics of its own, and batches."""
+    draw = torch.Generator().manual_seed(7)
+    model = MODELS[name]().double()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.copy_(torch.randn(parameter.shape, generator=draw, dtype=torch.float64) / 2)
+    for index, module in enumerate(model.modules()):
+        module.training = index % 2 == 0
+    for parameter in model.parameters():
+        parameter.grad = torch.randn(parameter.shape, generator=draw, dtype=torch.float64)
+
+    def batch() -> tuple[Any, Tensor]:
+        x = torch.randn(16, 8, generator=draw, dtype=torch.float64)
+        y = torch.randint(8, (16,), generator=draw)
+        return ({"features": x, "mask": x > 2} if name == "dictionary" else x), y
+
+    return Subject(
+        model,
+        F.cross_entropy,
+        batch(),
+        more=[batch() for _ in range(batches - 1)],
+        forward=(lambda model, inputs: model(**inputs)["logits"]) if name == "dictionary" else None,
+    )
+
+
+def snapshot(subject: Subject) -> dict[str, Any]:
+    """Everything a probe could have touched."""
+    model = subject.model
+    hooks = {n: {k: list(v) for k, v in vars(m).items() if k.endswith("_hooks")} for n, m in model.named_modules()}
+    return {
+        "state": {name: tensor.clone() for name, tensor in model.state_dict().items()},
+        "identity": {name: id(tensor) for name, tensor in (*model.named_parameters(), *model.named_buffers())},
+        "grad": {name: parameter.grad.clone() for name, parameter in model.named_parameters()},
+        "requires_grad": {name: parameter.requires_grad for name, parameter in model.named_parameters()},
+        "mode": {name: module.training for name, module in model.named_modules()},
+        "attributes": {name: dict(vars(module)) for name, module in model.named_modules()},
+        "hooks": hooks,
+        "batches": [leaf.clone() for leaf in pytree.tree_leaves(list(subject.batches()))],
+        "versions": [leaf._version for leaf in pytree.tree_leaves(list(subject.batches()))],
+        "random": (torch.get_rng_state(), np.random.get_state(), random.getstate()),
+        "grad_mode": (torch.is_grad_enabled(), torch.is_inference_mode_enabled()),
+    }
+
+
+def assert_untouched(subject: Subject, before: dict[str, Any]) -> None:
+    after = snapshot(subject)
+    assert before.keys() == after.keys()
+    for key, value in before.items():
+        old, old_spec = pytree.tree_flatten(value)
+        new, new_spec = pytree.tree_flatten(after[key])
+        assert old_spec == new_spec, key
+        for a, b in zip(old, new, strict=True):
+            if isinstance(a, Tensor) and a is not b:
+                assert torch.equal(a, b), key
+            elif isinstance(a, np.ndarray):
+                assert np.array_equal(a, b), key
+            else:
+                assert a is b or a == b, key
+
+
+def fresh() -> torch.Generator:
+    return torch.Generator().manual_seed(0)
+
+
+@pytest.fixture(params=sorted(PROBES))
+def probe(request: pytest.FixtureRequest) -> Probe:
+    return PROBES[request.param]
+
+
+@pytest.fixture(params=sorted(MODELS))
+def model_name(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+def test_the_subject_is_untouched_bit_for_bit(probe: Probe, model_name: str) -> None:
+    subject = subject_of(model_name)
+    before = snapshot(subject)
+
+    probe(subject, generator=fresh())
+
+    assert_untouched(subject, before)
+
+
+@pytest.mark.parametrize("fails_at", [1, 2])
+def test_the_subject_is_untouched_when_its_forward_raises(probe: Probe, fails_at: int) -> None:
+    subject = subject_of("norms")
+    calls = 0
+
+    def forward(model: nn.Module, x: Tensor) -> Tensor:
+        nonlocal calls
+        calls += 1
+        outputs = model(x)
+        if calls == fails_at:
+            raise RuntimeError("out of memory")
+        return outputs
+
+    failing = Subject(subject.model, subject.loss_fn, subject.batch, more=subject.more, forward=forward)
+    before = snapshot(subject)
+
+    with pytest.raises(RuntimeError, match="out of memory"):
+        probe(failing, generator=fresh())
+
+    assert_untouched(subject, before)
+
+
+def test_the_reading_is_labeled_finite_and_within_its_bounds(probe: Probe, model_name: str) -> None:
+    reading = probe(subject_of(model_name), generator=fresh())
+
+    assert reading.values.shape == tuple(len(reading.labels[axis]) for axis in reading.axes)
+    assert reading.values.dtype == torch.float64
+    assert reading.values.isfinite().all()
+    assert reading.stderr is not None
+    assert reading.stderr.shape == reading.values.shape
+    assert (reading.stderr >= 0).all()
+    assert reading.frame()["value"].tolist() == reading.values.flatten().tolist()
+    if "correlation" in reading.name or "propagation" in reading.name:
+        assert (reading.values.abs() <= 1 + 1e-12).all()
+
+
+def test_a_single_observation_has_no_standard_error(probe: Probe) -> None:
+    batches = 2 if "two_batches" in probe.requires else 1
+    assert probe(subject_of("norms", batches=batches), generator=fresh()).stderr is None
+
+
+def test_the_same_seed_gives_the_same_reading(probe: Probe, model_name: str) -> None:
+    first = probe(subject_of(model_name), generator=fresh())
+    torch.rand(3)
+    second = probe(subject_of(model_name), generator=fresh())
+
+    assert torch.equal(first.values, second.values)
+    assert first.labels == second.labels
+
+
+@pytest.mark.parametrize("name", DRAWS_NOISE)
+def test_another_seed_gives_another_reading_where_noise_is_drawn(name: str) -> None:
+    first, second = (
+        PROBES[name](subject_of("norms"), generator=torch.Generator().manual_seed(seed)) for seed in (0, 1)
+    )
+    assert not torch.equal(first.values, second.values)
+
+
+@pytest.mark.parametrize("context", [torch.no_grad, torch.inference_mode])
+def test_the_reading_does_not_depend_on_the_callers_grad_mode(
+    probe: Probe, model_name: str, context: Callable[[], contextlib.AbstractContextManager[object]]
+) -> None:
+    expected = probe(subject_of(model_name), generator=fresh())
+    with context():
+        subject = subject_of(model_name)  # the model and its batches made here: inference tensors in one of the cases
+        reading = probe(subject, generator=fresh())
+
+    assert torch.equal(reading.values, expected.values)
+    assert not reading.values.is_inference()
+
+
+def test_the_reading_does_not_depend_on_modes_or_frozen_parameters(probe: Probe) -> None:
+    subject = subject_of("norms")
+    expected = probe(subject, generator=fresh())
+    subject.model.eval().requires_grad_(False)
+
+    assert torch.equal(probe(subject, generator=fresh()).values, expected.values)
+
+
+def test_dropout_is_off(probe: Probe) -> None:
+    subject, without = subject_of("dropout"), subject_of("dropout")
+    without.model[2] = nn.Identity()
+
+    assert torch.equal(probe(subject, generator=fresh()).values, probe(without, generator=fresh()).values)
+
+
+def test_half_precision_models_are_measured(probe: Probe) -> None:
+    subject = subject_of("norms")
+    subject.model.to(torch.bfloat16)
+    rounded = [(x.to(torch.bfloat16), y) for x, y in subject.batches()]
+    exact = probe(subject_of("norms"), generator=fresh())
+
+    reading = probe(Subject(subject.model, subject.loss_fn, rounded[0], more=rounded[1:]), generator=fresh())
+
+    assert reading.values.dtype == torch.float64
+    torch.testing.assert_close(reading.values, exact.values, rtol=0.2, atol=0.1)
+
+
+def test_a_diverged_model_gives_a_reading(probe: Probe) -> None:
+    subject = subject_of("norms")
+    with torch.no_grad():
+        subject.model[3].weight.fill_(torch.nan)
+
+    assert not probe(subject, generator=fresh()).values.isfinite().all()
+
+
+def test_a_loader_that_draws_from_the_global_random_state_leaves_it_alone(probe: Probe) -> None:
+    subject = subject_of("norms")
+    examples = torch.utils.data.TensorDataset(*subject.batch)
+    loader = torch.utils.data.DataLoader(examples, batch_size=8, shuffle=True)
+    with_loader = Subject(subject.model, subject.loss_fn, subject.batch, more=loader)
+    state = torch.get_rng_state()
+    first = probe(with_loader, generator=fresh())
+    assert torch.equal(torch.get_rng_state(), state)
+
+    torch.rand(3)
+    assert torch.equal(probe(with_loader, generator=fresh()).values, first.values)
+
+
+def test_a_compiled_model_reads_like_itself_and_is_not_compiled_again(probe: Probe) -> None:
+    subject = subject_of("norms")
+    compilations: list[int] = []
+
+    def backend(graph: Any, _inputs: Any) -> Any:
+        compilations.append(1)
+        return graph.forward
+
+    torch._dynamo.reset()
+    compiled = torch.compile(subject.model.train(), backend=backend)
+    compiled(subject.batch[0])
+    expected = probe(subject, generator=fresh())
+    count = len(compilations)
+    reading = probe(Subject(compiled, subject.loss_fn, subject.batch, more=subject.more), generator=fresh())
+    compiled(subject.batch[0])
+
+    assert torch.equal(reading.values, expected.values)
+    assert len(compilations) == count > 0
+
+
+def test_a_probe_is_a_frozen_value(probe: Probe) -> None:
+    assert probe == copy.copy(probe)
+    assert type(probe).__name__ in repr(probe)
+    with pytest.raises(FrozenInstanceError):
+        probe.mode = "eval"
+    with pytest.raises(TypeError):
+        type(probe)("train")
+
+
+def test_a_seed_in_place_of_a_generator_is_refused(probe: Probe) -> None:
+    with pytest.raises(TypeError, match=r"draws from a torch.Generator, but a int arrived"):
+        probe(subject_of("norms"), generator=0)  # type: ignore[arg-type]
+
+
+def test_an_unknown_mode_is_refused(probe: Probe) -> None:
+    with pytest.raises(ValueError, match="`mode` is one of 'train', 'eval', but 'training' arrived"):
+        type(probe)(mode="training")
+
+
+@pytest.mark.gpu
+def test_readings_agree_on_a_gpu(probe: Probe) -> None:
+    expected = probe(subject_of("norms"), generator=fresh())
+    subject = subject_of("norms")
+    model = subject.model.cuda()
+    moved = [(x.cuda(), y.cuda()) for x, y in subject.batches()]
+    before = torch.cuda.get_rng_state()
+
+    reading = probe(Subject(model, subject.loss_fn, moved[0], more=moved[1:]), generator=fresh())
+
+    torch.testing.assert_close(reading.values, expected.values)
+    assert torch.equal(torch.cuda.get_rng_state(), before)
