@@ -1,0 +1,84 @@
+"""The training loop."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+import torch
+from torch import Tensor
+
+Batch = TypeVar("Batch")
+
+# In nats. Guessing uniformly among K classes costs log K, below 14 for a million classes; a network of sane logits is
+# wrong by tens at worst. Past a thousand the weights have left for good, and float32 would only overflow some steps
+# later, at a moment that depends on the arithmetic.
+DIVERGED_LOSS = 1e3
+
+
+@dataclass(frozen=True, slots=True)
+class Objective:
+    """What one batch gives.
+
+    Attributes:
+        total: 0-dim, what is differentiated.
+        loss: 0-dim, the data's share of it, in nats; divergence is judged by it.
+        parts: any further 0-dim tensors to report, by name; a penalty for instance.
+    """
+
+    total: Tensor
+    loss: Tensor
+    parts: Mapping[str, Tensor] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One step of training, seen when it is over.
+
+    Attributes:
+        index: 1 for the first step.
+        loss: of its batch before the update, in nats.
+        parts: the objective's further parts, before the update.
+        diverged: the loss was beyond `DIVERGED_LOSS` or something was not finite; then there was no update.
+    """
+
+    index: int
+    loss: float
+    parts: dict[str, float]
+    diverged: bool
+
+
+def fit(
+    objective: Callable[[Batch], Objective], batches: Iterable[Batch], optimizer: torch.optim.Optimizer
+) -> Iterator[Step]:
+    """Train on each batch in turn and yield after each update, so that whoever iterates may measure, save or stop.
+
+    The model belongs to the caller, who finds it updated at each yield. A diverging run is a result: its last step
+    says so, the parameters stay what they were before it, and the iteration ends.
+
+    Args:
+        objective: computes what to minimize from a batch, with the model it closes over.
+        batches: as long as the training shall last; `itertools.islice` cuts an endless one.
+        optimizer: of the parameters to be trained.
+    """
+    for index, batch in enumerate(batches, start=1):
+        optimizer.zero_grad()
+        outcome = objective(batch)
+        total, loss, *values = _floats(outcome)
+        diverged = not (math.isfinite(total) and loss <= DIVERGED_LOSS)  # also true for a loss of NaN
+        if not diverged:
+            outcome.total.backward()  # type: ignore[no-untyped-call]
+            optimizer.step()
+        yield Step(index, loss, dict(zip(outcome.parts, values, strict=True)), diverged)
+        if diverged:
+            return
+
+
+def _floats(outcome: Objective) -> list[float]:
+    # Stacked, a device has to be waited for only once.
+    scalars = torch.stack(
+        [outcome.total.detach(), outcome.loss.detach(), *(p.detach() for p in outcome.parts.values())]
+    )
+    return scalars.tolist()
