@@ -79,7 +79,8 @@ def public_definitions(path: Path) -> Iterator[ast.FunctionDef | ast.ClassDef]:
 def test_every_public_definition_has_a_docstring(path):
     assert ast.get_docstring(ast.parse(path.read_text())), "the module says what it is for"
     for node in public_definitions(path):
-        assert ast.get_docstring(node), f"{node.name} has no docstring"
+        # `forward` is described by its class: the formula and the shapes stand there.
+        assert node.name == "forward" or ast.get_docstring(node), f"{node.name} has no docstring"
 
 
 def modules_after(statement: str) -> set[str]:

@@ -1,0 +1,185 @@
+"""The command line: `normscope compare | norms | status | resume | report`.
+
+The options of `compare` are the fields of `study.Options`. A command is a frozen dataclass; parsing makes one, `run`
+does the work. A user's error ends in one line on stderr and exit code 2.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Protocol, TypeAlias
+
+import tyro
+
+from normscope.console.arguments import parse
+from normscope.study import InlineEngine, LocalEngine, Options, Recipe, TrialsFailedError, compare, records
+from normscope.study import folder as folders
+
+
+class Command(Protocol):
+    """What parsing gives."""
+
+    def run(self) -> None:
+        """Do it; a user's error raises ValueError or OSError with one line."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Local:
+    """How trials run on this machine; none of it changes the numbers while each worker has one thread."""
+
+    workers: int | None = None
+    """Worker processes, by default one per CPU; 0 runs every trial in this process."""
+
+    threads_per_worker: int = 1
+    """Threads of each worker. Other than 1, results may differ in the last digits."""
+
+    def drive(self, recipe: Recipe, out: Path) -> None:
+        """Run what is left of the comparison, with progress, and print its results."""
+        from normscope.console.progress import progress
+        from normscope.console.tables import print_results
+
+        cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        workers = cpus if self.workers is None else self.workers
+        if workers < 0:
+            raise ValueError(f"workers must not be negative, got {workers}.")
+        if self.threads_per_worker < 1:
+            raise ValueError(f"threads-per-worker must be at least 1, got {self.threads_per_worker}.")
+        command = shlex.join(["normscope", *sys.argv[1:]])
+        threads = self.threads_per_worker
+        engine = LocalEngine(workers=workers, threads_per_worker=threads) if workers else InlineEngine(threads=threads)
+        with progress(workers=max(workers, 1)) as listen:
+            folder = compare(recipe, out=out, engine=engine, command=command, write_report=_write_report, listen=listen)
+        print_results(folder)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Compare:
+    """Compare normalizers at initialization, by depth, and in the first steps of training, over rates and seeds.
+
+    Goes on where an earlier run of the same comparison stopped; a finished one is only printed.
+    """
+
+    comparison: tyro.conf.OmitArgPrefixes[Options] = field(default_factory=Options)
+    machine: tyro.conf.OmitArgPrefixes[_Local] = field(default_factory=_Local)
+
+    out: Path = Path("runs")
+    """Folder that run folders are made in."""
+
+    def run(self) -> None:
+        """See `Command`."""
+        self.machine.drive(self.comparison.resolve(), self.out)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Norms:
+    """List the normalizers."""
+
+    json: bool = False
+    """As JSON."""
+
+    def run(self) -> None:
+        """See `Command`."""
+        from normscope.console.tables import print_normalizers
+
+        print_normalizers(as_json=self.json)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Status:
+    """Say which runs there are and how far each is."""
+
+    runs: tyro.conf.Positional[Path] = Path("runs")
+    """A run folder, or a folder of runs."""
+
+    json: bool = False
+    """As JSON."""
+
+    def run(self) -> None:
+        """See `Command`."""
+        from normscope.console.tables import print_status
+
+        print_status(self.runs, as_json=self.json)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Resume:
+    """Go on with every unfinished run, from what its folder says."""
+
+    runs: tyro.conf.Positional[Path] = Path("runs")
+    """A run folder, or a folder of runs."""
+
+    machine: tyro.conf.OmitArgPrefixes[_Local] = field(default_factory=_Local)
+
+    def run(self) -> None:
+        """See `Command`."""
+        for folder in folders.run_folders(self.runs):
+            recipe = records.resolved(folder)
+            if folder.resolve().name != recipe.folder_name:
+                raise ValueError(f"{folder} was renamed; call it {recipe.folder_name} again to resume it.")
+            self.machine.drive(recipe, folder.parent)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Report:
+    """Write the figures and the report of every run anew, from its rows."""
+
+    runs: tyro.conf.Positional[Path] = Path("runs")
+    """A run folder, or a folder of runs."""
+
+    def run(self) -> None:
+        """See `Command`."""
+        for folder in folders.run_folders(self.runs):
+            print(_write_report(folder))
+
+
+_Commands: TypeAlias = (
+    Annotated[Compare, tyro.conf.subcommand("compare")]
+    | Annotated[Norms, tyro.conf.subcommand("norms")]
+    | Annotated[Status, tyro.conf.subcommand("status")]
+    | Annotated[Resume, tyro.conf.subcommand("resume")]
+    | Annotated[Report, tyro.conf.subcommand("report")]
+)
+
+
+def _write_report(folder: Path) -> Path:
+    from normscope import report
+
+    return report.write(folder)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command; return the exit code: 0, 2 for a user's error, 1 where trials failed, 130 after Ctrl-C."""
+    try:
+        command: Command = parse(_Commands, sys.argv[1:] if arguments is None else arguments)
+        command.run()
+        sys.stdout.flush()
+    except KeyboardInterrupt:
+        return _end("interrupted; finished trials are kept, and the same command resumes.", 130)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the reader left; do not complain at exit
+        return 141
+    except ValueError as error:
+        return _end(str(error), 2)
+    except OSError as error:
+        return _end(
+            f"{_explain(error)}; finished trials are kept, so put that right and run the same command again.", 2
+        )
+    except TrialsFailedError as error:
+        return _end(str(error), 1)
+    return 0
+
+
+def _explain(error: OSError) -> str:
+    if error.strerror is None:
+        return str(error)
+    return f"{error.strerror}: {error.filename}" if error.filename else error.strerror
+
+
+def _end(message: str, code: int) -> int:
+    print(f"normscope: {' '.join(message.split())}", file=sys.stderr)
+    return code

@@ -1,0 +1,146 @@
+"""Worker processes on this machine."""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Generator, Iterator, Sequence
+from dataclasses import dataclass
+from multiprocessing.connection import Connection, wait
+from multiprocessing.context import SpawnProcess
+from pathlib import Path
+from typing import Any
+
+from normscope.study import folder as folders
+from normscope.study.engine import Failed, Finished, Session, Started, TrialEvent
+from normscope.study.plan import Trial
+
+_GRACE_SECONDS = 5.0  # for a worker to end by itself once it is told to; less than a new driver waits for it
+
+
+@dataclass(frozen=True, kw_only=True)
+class LocalEngine:
+    """Worker processes on this machine, each running one trial at a time and reading the data once.
+
+    With one thread per worker the numbers do not depend on how many workers there are.
+    """
+
+    workers: int
+    threads_per_worker: int = 1
+
+    def describe(self) -> dict[str, Any]:
+        """See `Engine`."""
+        return {"engine": "local", "workers": self.workers, "threads_per_worker": self.threads_per_worker}
+
+    def run(self, folder: Path, trials: Sequence[Trial]) -> Generator[TrialEvent]:
+        """Hand trials to idle workers; one that dies fails its trial and is replaced. See `Engine`."""
+        waiting = deque(trials)
+        with contextlib.ExitStack() as stack:
+            busy: dict[Connection, _Worker] = {}
+            for _ in range(min(self.workers, len(waiting))):
+                worker = _hire(folder, self.threads_per_worker, stack)
+                busy[worker.connection] = worker
+                yield worker.begin(waiting.popleft())
+            while busy:
+                for connection in wait(list(busy)):
+                    assert isinstance(connection, Connection)
+                    worker = busy.pop(connection)
+                    yield worker.outcome()
+                    if not waiting:
+                        continue
+                    if not worker.process.is_alive():
+                        worker = _hire(folder, self.threads_per_worker, stack)
+                    busy[worker.connection] = worker
+                    yield worker.begin(waiting.popleft())
+
+
+@dataclass
+class _Worker:
+    """The parent's end of a worker process."""
+
+    process: SpawnProcess
+    connection: Connection
+    trial: Trial | None = None
+
+    def begin(self, trial: Trial) -> Started:
+        self.trial = trial
+        with contextlib.suppress(BrokenPipeError):  # it died; `outcome` finds out
+            self.connection.send(trial.id)
+        return Started(trial)
+
+    def outcome(self) -> Finished | Failed:
+        assert self.trial is not None
+        try:
+            outcome: Finished | Failed = self.connection.recv()
+        except (EOFError, ConnectionResetError):
+            self.process.join()
+            return Failed(self.trial, _death(self.process.exitcode), fatal=False)
+        return outcome
+
+
+def _hire(folder: Path, threads: int, stack: contextlib.ExitStack) -> _Worker:
+    """Start a worker that is dismissed when the stack unwinds."""
+    context = multiprocessing.get_context("spawn")
+    ours, theirs = context.Pipe()
+    process = context.Process(target=_work, args=(folder, theirs, threads), daemon=True)
+    with _interrupts_ignored():  # Ctrl-C is the parent's to handle; a child inherits what is ignored
+        process.start()
+    theirs.close()
+    stack.callback(_dismiss, process, ours)
+    return _Worker(process, ours)
+
+
+def _dismiss(process: SpawnProcess, connection: Connection) -> None:
+    connection.close()
+    process.terminate()
+    process.join(_GRACE_SECONDS)
+    process.kill()
+    process.join()
+
+
+def _death(exitcode: int | None) -> str:
+    if exitcode is not None and exitcode < 0:
+        name = signal.Signals(-exitcode).name
+        hint = "; the machine may be out of memory, so try fewer workers" if name == "SIGKILL" else ""
+        return f"its process was ended by {name}{hint}"
+    return f"its process ended with exit code {exitcode}"
+
+
+@contextlib.contextmanager
+def _interrupts_ignored() -> Iterator[None]:
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _work(folder: Path, connection: Connection, threads: int) -> None:
+    """Life of a worker process: trials in, outcomes out, until the parent hangs up or is gone."""
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))  # the way out that cleans up
+    threading.Thread(target=_die_with, args=(os.getppid(),), daemon=True).start()
+    with folders.working(folder), contextlib.suppress(EOFError, BrokenPipeError):
+        import torch
+
+        torch.set_num_threads(threads)
+        session = Session(folder)
+        while True:
+            connection.send(session.attempt(connection.recv()))
+
+
+def _die_with(parent: int) -> None:
+    """End this process when its parent has ended; a killed parent cannot say goodbye."""
+    while os.getppid() == parent:
+        time.sleep(0.2)
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(_GRACE_SECONDS)
+    os._exit(1)

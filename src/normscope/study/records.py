@@ -1,0 +1,83 @@
+"""Read what runs left behind. Reports read records only through here; nothing imports torch."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from normscope.study import folder as folders
+from normscope.study import recipe as recipes
+from normscope.study import rows
+from normscope.study.plan import Trial, plan
+from normscope.study.rows import COLUMNS
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+_RUN_NAME = re.compile(r"[a-z]+-[0-9a-f]{12}")  # a folder that a person renamed makes no claim about its recipe
+
+__all__ = ["COLUMNS", "data", "finished", "load", "load_trials", "provenance", "recipe", "resolved"]
+
+
+def load(path: str | Path) -> pd.DataFrame:
+    """Every row of every finished trial of every run at or below `path`, in long form with the columns `COLUMNS`.
+
+    `lr` is NaN for measurements at initialization, `stderr` where there is none; `layer` is "" and `depth` 0 where a
+    number belongs to the whole network. Raises ValueError where no run is found, or where a file is damaged.
+    """
+    contents = []
+    for folder in folders.run_folders(Path(path)):
+        contents += _parquet_files(folder, plan(resolved(folder)))
+    return rows.frame(contents)
+
+
+def load_trials(folder: Path, trials: Iterable[Trial]) -> pd.DataFrame:
+    """Rows of those of the trials that are finished."""
+    return rows.frame(_parquet_files(folder, trials))
+
+
+def recipe(folder: str | Path) -> dict[str, Any]:
+    """The resolved recipe of a run folder, in its plain form."""
+    plain: dict[str, Any] = msgspec.to_builtins(resolved(Path(folder)))
+    return plain
+
+
+def resolved(folder: Path) -> recipes.Recipe:
+    """The resolved recipe of a run folder; ValueError where it is damaged or not the one the folder is named after."""
+    path = folder / folders.RECIPE
+    remedy = "put the recipe back, or move the run folder away and run the comparison again"
+    try:
+        found = recipes.from_plain(folders.read_json(path))
+        recipes.check(found)
+    except ValueError as error:
+        raise ValueError(f"{path} is damaged: {str(error).rstrip('.')}; {remedy}.") from None
+    name = folder.resolve().name
+    if _RUN_NAME.fullmatch(name) and name != found.folder_name:
+        raise ValueError(f"{path} is not the recipe {name} was made with; {remedy}.")
+    return found
+
+
+def provenance(folder: str | Path) -> dict[str, Any]:
+    """With which command, versions, machine and source the run was made."""
+    return folders.read_json(Path(folder) / folders.PROVENANCE)
+
+
+def data(folder: str | Path) -> dict[str, Any]:
+    """Which data the run saw: name, SHA-256, sizes, classes, and a note on how they were split."""
+    return folders.read_json(Path(folder) / folders.DATA)
+
+
+def finished(folder: Path, trials: Iterable[Trial]) -> dict[str, float]:
+    """Seconds that each finished trial took, by trial id; ValueError where one's files are damaged."""
+    places = {trial.id: folder / folders.TRIALS / trial.id for trial in trials}
+    return {name: folders.check_trial(place) for name, place in places.items() if folders.is_sealed(place)}
+
+
+def _parquet_files(folder: Path, trials: Iterable[Trial]) -> list[bytes]:
+    chosen = list(trials)
+    done = finished(folder, chosen)
+    return [(folder / folders.TRIALS / trial.id / folders.ROWS).read_bytes() for trial in chosen if trial.id in done]

@@ -1,0 +1,59 @@
+import io
+import math
+import struct
+
+import matplotlib
+import numpy as np
+import pytest
+from matplotlib.image import imread
+
+from normscope.report import matplotlib_renderer
+from normscope.report.specification import Axis, LineFigure, Panel, Series
+from normscope.report.style import STYLES
+
+
+def one_line(name="batchnorm", values=(0.1, 0.5, 0.2), log=False):
+    line = Series(name, "measured", (1.0, 2.0, 3.0), values, values, values, ())
+    return LineFigure("f", "Title", "", (Panel("", Axis("x"), Axis("y", log=log), (line,)),))
+
+
+@pytest.mark.parametrize("format", ["png", "pdf"])
+def test_the_same_figure_gives_the_same_bytes(drawn, format):
+    figure = drawn["training"]
+    assert matplotlib_renderer.render(figure, format) == matplotlib_renderer.render(figure, format)
+
+
+def test_png_has_150_dpi_and_pdf_is_a_pdf():
+    png = matplotlib_renderer.render(one_line(), "png")
+    at = png.index(b"pHYs")
+    per_meter, _, _ = struct.unpack(">IIB", png[at + 4 : at + 13])
+    assert per_meter * 0.0254 == pytest.approx(150, abs=0.1)
+    assert matplotlib_renderer.render(one_line(), "pdf").startswith(b"%PDF")
+
+
+def test_global_settings_are_neither_read_nor_changed():
+    plain = matplotlib_renderer.render(one_line(), "png")
+    with matplotlib.rc_context({"lines.linewidth": 20, "axes.facecolor": "red"}):
+        before = dict(matplotlib.rcParams)
+        assert matplotlib_renderer.render(one_line(), "png") == plain
+        assert dict(matplotlib.rcParams) == before
+
+
+@pytest.mark.parametrize("name", ["_private", r"$\nope$", "<script>", "regnorm:penalty=B", "ν"])
+def test_any_name_can_be_drawn(name):
+    matplotlib_renderer.render(one_line(name), "png")
+
+
+def test_a_line_has_its_normalizers_color():
+    pixels = imread(io.BytesIO(matplotlib_renderer.render(one_line("layernorm"), "png")))[..., :3]
+    color = np.array([int(STYLES["layernorm"].color[i : i + 2], 16) / 255 for i in (1, 3, 5)])
+    assert (np.abs(pixels - color).max(axis=-1) < 0.01).sum() > 100
+
+
+def test_lines_with_gaps_and_without_any_value_are_drawn():
+    matplotlib_renderer.render(one_line(values=(0.1, math.nan, 0.2)), "png")
+    matplotlib_renderer.render(one_line(values=(math.nan, math.nan, math.nan), log=True), "png")
+
+
+def test_heat_map_is_drawn(drawn):
+    assert matplotlib_renderer.render(drawn["learning_rate"], "png").startswith(b"\x89PNG")

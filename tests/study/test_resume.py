@@ -1,0 +1,82 @@
+"""The main job as a process: killed at any moment, started again, it gives the same numbers bit for bit."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from .conftest import TINY
+
+COMMAND = [
+    *("compare", "--scale", TINY.scale, "--model", TINY.model, "--depth", TINY.depth, "--width", TINY.width),
+    *("--norms", ",".join(TINY.norms), "--lrs", ",".join(map(str, TINY.lrs)), "--seeds", TINY.seeds),
+    *("--steps", TINY.steps, "--batch-size", TINY.batch_size),
+    *("--max-train", TINY.max_train, "--max-eval", TINY.max_eval),
+]
+
+
+def start(out: Path, workers: int) -> subprocess.Popen[str]:
+    arguments = [sys.executable, "-m", "normscope", *map(str, COMMAND), "--out", str(out), "--workers", str(workers)]
+    return subprocess.Popen(
+        arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+
+
+def finished(folder: Path) -> int:
+    return len(list(folder.glob("trials/*/COMPLETED")))
+
+
+def wait_until(process: subprocess.Popen[str], condition) -> None:
+    deadline = time.monotonic() + 120
+    while not condition() and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.002)
+
+
+def alive(group: int) -> bool:
+    try:
+        os.killpg(group, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+@pytest.mark.parametrize(("workers", "seed"), [(2, 1), (0, 2)])
+def test_a_run_killed_again_and_again_gives_the_unbroken_runs_numbers(tmp_path, recipe, same_numbers, workers, seed):
+    folder = tmp_path / recipe.folder_name
+    moments = random.Random(seed)
+    for goal in (0, 2):
+        process = start(tmp_path, workers)
+        wait_until(process, lambda goal=goal: (folder / "recipe.json").exists() and finished(folder) >= goal)
+        time.sleep(moments.uniform(0, 0.05))
+        process.kill()
+        process.communicate()
+    assert not (folder / "COMPLETED").exists()
+
+    process = start(tmp_path, workers)
+    output, errors = process.communicate(timeout=240)
+    assert (process.returncode, errors) == (0, "")
+    assert "6 trials, " in output
+    assert (folder / "report.html").exists()
+    same_numbers(folder)
+
+
+def test_control_c_ends_in_one_line_and_leaves_no_process(tmp_path, recipe):
+    process = start(tmp_path, 2)
+    folder = tmp_path / recipe.folder_name
+    wait_until(process, lambda: (folder / "recipe.json").exists())
+    time.sleep(0.5)
+    os.killpg(process.pid, signal.SIGINT)  # as a terminal does it: to every process of the group
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert errors == "normscope: interrupted; finished trials are kept, and the same command resumes.\n"
+    deadline = time.monotonic() + 20
+    while alive(process.pid) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not alive(process.pid)
