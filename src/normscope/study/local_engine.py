@@ -126,15 +126,24 @@ def _interrupts_ignored() -> Iterator[None]:
 
 def _work(folder: Path, connection: Connection, threads: int) -> None:
     """Life of a worker process: trials in, outcomes out, until the parent hangs up or is gone."""
-    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))  # the way out that cleans up
+    signal.signal(signal.SIGTERM, _leave)
     threading.Thread(target=_die_with, args=(os.getppid(),), daemon=True).start()
-    with folders.working(folder), contextlib.suppress(EOFError, BrokenPipeError):
-        import torch
+    try:
+        with folders.working(folder), contextlib.suppress(EOFError, BrokenPipeError):
+            import torch
 
-        torch.set_num_threads(threads)
-        session = Session(folder)
-        while True:
-            connection.send(session.attempt(connection.recv()))
+            torch.set_num_threads(threads)
+            session = Session(folder)
+            while True:
+                connection.send(session.attempt(connection.recv()))
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # it is leaving
+
+
+def _leave(number: int, _frame: object) -> None:
+    """End by the way out that cleans up: libraries hold semaphores that outlive a process that is cut off."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    sys.exit(128 + number)
 
 
 def _die_with(parent: int) -> None:
