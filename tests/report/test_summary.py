@@ -122,13 +122,3 @@ def test_rates_hold_every_cell_of_the_grid():
     assert table.loc[("a", 0.3), "validation_accuracy"] == pytest.approx(0.45)
     assert table.loc[("a", 0.3), ["diverged", "trials"]].tolist() == [1, 2]
     assert table.loc[("b", 0.1), "trials"] == 0
-
-
-def test_labels_are_those_that_the_rows_carry():
-    from normscope.study.recipe import Norm
-
-    for name, options in [
-        ("regnorm", {}),
-        ("regnorm", {"penalty": "B", "eps": 1e-5, "biased": True, "momentum": None}),
-    ]:
-        assert summary.label({"name": name, "options": options}) == Norm(name, options).label

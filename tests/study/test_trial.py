@@ -78,7 +78,7 @@ def test_a_train_trial_records_losses_probes_and_evaluations(tmp_path):
     recipe = dataclasses.replace(TINY, steps=7).resolve()
     rows = rows_of(recipe, tmp_path, kind="train", lr=0.1)
     found = rows.groupby(["probe", "name"])["step"].apply(list).to_dict()
-    probed = list(log_spaced(7))
+    probed = list(log_spaced(7, per_decade=3))
     assert found == {
         ("train", "loss"): list(range(1, 8)),
         ("information_propagation", "correlation"): probed,

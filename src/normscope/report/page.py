@@ -19,6 +19,7 @@ from markupsafe import Markup
 from normscope.report import plotly_renderer, summary, tables, words
 from normscope.report.specification import Figure, HeatMap
 from normscope.report.style import DASHES, LINE_WIDTH, THEORY, styles
+from normscope.study import records
 
 STATIC = Path(__file__).parent / "static"
 
@@ -46,7 +47,7 @@ def render(
         asked=words.asked(recipe, data),
         command=_command(provenance),
         provenance=words.facts({key: value for key, value in provenance.items() if key != "command"}),
-        recipe=words.facts({**recipe, "norms": [summary.label(norm) for norm in recipe["norms"]]}),
+        recipe=words.facts({**recipe, "norms": records.labels(recipe)}),
         data=words.facts(data),
         results=results.to_dict("records"),
         figures=figures,

@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 
 from normscope.report.intervals import t_interval
+from normscope.study import records
 
 Recipe = Mapping[str, Any]
 
@@ -40,17 +41,7 @@ def trials(frame: pd.DataFrame) -> pd.DataFrame:
 
 def normalizer_names(frame: pd.DataFrame, recipe: Recipe) -> list[str]:
     """Return every normalizer asked for, in the recipe's order, then any other that has rows."""
-    return list(dict.fromkeys([*map(label, recipe["norms"]), *frame["normalizer"].unique()]))
-
-
-def label(norm: Mapping[str, Any]) -> str:
-    """Return what the rows call a normalizer of the recipe: `regnorm`, with options `regnorm:penalty=B`."""
-    options = (f"{key}={_spell(value)}" for key, value in sorted(norm["options"].items()))
-    return ":".join([norm["name"], *options])
-
-
-def _spell(value: object) -> str:
-    return str(value).lower() if value is None or isinstance(value, bool) else str(value)
+    return list(dict.fromkeys([*records.labels(recipe), *frame["normalizer"].unique()]))
 
 
 def rates(frame: pd.DataFrame, recipe: Recipe) -> pd.DataFrame:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 _RUN_NAME = re.compile(r"[a-z]+-[0-9a-f]{12}")  # a folder that a person renamed makes no claim about its recipe
 
-__all__ = ["COLUMNS", "data", "finished", "load", "load_trials", "provenance", "recipe", "resolved"]
+__all__ = ["COLUMNS", "data", "finished", "labels", "load", "load_trials", "provenance", "recipe", "resolved"]
 
 
 def load(path: str | Path) -> pd.DataFrame:
@@ -44,6 +44,11 @@ def recipe(folder: str | Path) -> dict[str, Any]:
     """The resolved recipe of a run folder, in its plain form."""
     plain: dict[str, Any] = msgspec.to_builtins(resolved(Path(folder)))
     return plain
+
+
+def labels(recipe: Mapping[str, Any]) -> list[str]:
+    """What the rows call each normalizer of a recipe in its plain form."""
+    return [msgspec.convert(norm, recipes.Norm).label for norm in recipe["norms"]]
 
 
 def resolved(folder: Path) -> recipes.Recipe:
