@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from normscope import files
 from normscope.study import InlineEngine, Planned, Reporting, records
 from normscope.study import folder as folders
 from normscope.study.plan import plan
@@ -139,7 +140,7 @@ def test_a_second_driver_is_turned_away_at_once(copied, recipe):
 @pytest.mark.parametrize("writes", [0, 2, 3, 4, 5, 8])
 def test_a_full_disk_stops_the_run_and_loses_nothing_finished(recipe, tmp_path, monkeypatch, same_numbers, writes):
     done = []
-    write = folders.write
+    write = files.write
 
     def until_full(path, content):
         if len(done) == writes:
@@ -149,7 +150,7 @@ def test_a_full_disk_stops_the_run_and_loses_nothing_finished(recipe, tmp_path, 
 
     events = []
     with monkeypatch.context() as patch:
-        patch.setattr(folders, "write", until_full)
+        patch.setattr(files, "write", until_full)
         with pytest.raises(OSError, match="No space left on device"):
             run(recipe, tmp_path, listen=events.append)
     assert not any(isinstance(event, Reporting) for event in events)

@@ -7,25 +7,26 @@ from pathlib import Path
 
 import pytest
 
+from normscope import files
 from normscope.study import folder as folders
 
 
 def test_a_write_that_fails_leaves_the_old_file_and_nothing_beside_it(tmp_path, monkeypatch):
     path = tmp_path / "a.json"
-    folders.write(path, b"old")
+    files.write(path, b"old")
 
     def full(descriptor: int) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(OSError, match="No space left"):
-        folders.write(path, b"new")
+        files.write(path, b"new")
     assert path.read_bytes() == b"old"
     assert list(tmp_path.iterdir()) == [path]
 
 
 def test_a_sealed_folder_checks_and_remembers_its_seconds(tmp_path):
-    folders.write(tmp_path / "a", b"1")
+    files.write(tmp_path / "a", b"1")
     assert not folders.is_sealed(tmp_path)
     folders.seal(tmp_path, ["a"], seconds=1.5)
     assert folders.is_sealed(tmp_path)
@@ -42,7 +43,7 @@ def test_a_sealed_folder_checks_and_remembers_its_seconds(tmp_path):
     ],
 )
 def test_damage_names_the_file_and_the_remedy(tmp_path, damage, message):
-    folders.write(tmp_path / "a", b"1")
+    files.write(tmp_path / "a", b"1")
     folders.seal(tmp_path, ["a"])
     damage(tmp_path)
     with pytest.raises(ValueError, match=message):

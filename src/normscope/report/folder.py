@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from normscope import files
 from normscope.report import figures, matplotlib_renderer, page, tables
 from normscope.study import records
 
@@ -25,21 +26,9 @@ def write(run_folder: str | os.PathLike[str]) -> Path:
     beside = folder / "figures"
     beside.mkdir(exist_ok=True)
     for figure in drawn:
-        _put(beside / f"{figure.name}.png", matplotlib_renderer.render(figure, "png"))
-        _put(beside / f"{figure.name}.pdf", matplotlib_renderer.render(figure, "pdf"))
-        _put(beside / f"{figure.name}.csv", tables.to_csv(figure).encode())
+        files.write(beside / f"{figure.name}.png", matplotlib_renderer.render(figure, "png"))
+        files.write(beside / f"{figure.name}.pdf", matplotlib_renderer.render(figure, "pdf"))
+        files.write(beside / f"{figure.name}.csv", tables.to_csv(figure).encode())
     html = page.render(frame, recipe, provenance, data, drawn, title=folder.resolve().name)
-    return _put(folder / "report.html", html.encode())
-
-
-def _put(path: Path, content: bytes) -> Path:
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with partial.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)  # there only if the disk was full or the process told to stop
-    return path
+    files.write(folder / "report.html", html.encode())
+    return folder / "report.html"

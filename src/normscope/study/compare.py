@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
 
+from normscope import files
 from normscope.study import folder as folders
 from normscope.study import records
 from normscope.study.engine import Engine, Failed, Finished, Started, TrialEvent
@@ -154,7 +155,7 @@ def _write_head(folder: Path, recipe: Recipe, prepared: _Prepared) -> None:
         return
     folders.write_json(folder / folders.DATA, prepared.data)
     folders.write_json(folder / folders.PROVENANCE, prepared.provenance)
-    folders.write(folder / folders.RECIPE, recipe.to_json())
+    files.write(folder / folders.RECIPE, recipe.to_json())
 
 
 def _run(engine: Engine, folder: Path, trials: Sequence[Trial], listen: Callable[[Event], None]) -> None:

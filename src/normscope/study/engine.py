@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
+from normscope import files
 from normscope.study import folder as folders
 from normscope.study import records
 from normscope.study.plan import Trial, plan
@@ -107,7 +108,7 @@ class Session:
             place = self._folder / folders.TRIALS / trial.id
             with contextlib.suppress(OSError):
                 place.mkdir(parents=True, exist_ok=True)
-                folders.write(place / folders.ERROR, traceback.format_exc().encode())
+                files.write(place / folders.ERROR, traceback.format_exc().encode())
             reason = " ".join(f"{type(error).__name__}: {error}".split())
             return Failed(trial, reason, fatal=isinstance(error, OSError))
         return Finished(trial, seconds)

@@ -13,13 +13,14 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import hashlib
-import os
 import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import msgspec
+
+from normscope import files
 
 RECIPE = "recipe.json"
 PROVENANCE = "provenance.json"
@@ -44,23 +45,9 @@ class _Seal(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     seconds: float
 
 
-def write(path: Path, content: bytes) -> None:
-    """Write the file whole or not at all: beside its place, synced, then renamed into it."""
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with beside.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        beside.replace(path)
-    except BaseException:
-        beside.unlink(missing_ok=True)
-        raise
-
-
 def write_json(path: Path, content: Any) -> None:
     """Write a plain value as indented JSON."""
-    write(path, msgspec.json.format(msgspec.json.encode(content), indent=2) + b"\n")
+    files.write(path, msgspec.json.format(msgspec.json.encode(content), indent=2) + b"\n")
 
 
 def read_json(path: Path) -> dict[str, Any]:

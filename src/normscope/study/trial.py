@@ -8,6 +8,7 @@ from pathlib import Path
 
 import msgspec
 
+from normscope import files
 from normscope.data import Dataset
 from normscope.study import folder as folders
 from normscope.study import seeds
@@ -33,7 +34,7 @@ def run(folder: Path, trial: Trial, recipe: Recipe, dataset: Dataset) -> float:
         rows = Rows(folder.name, trial, live)
         work = measure_initialization if trial.kind == "init" else train
         work(trial, recipe, dataset, rows)
-    folders.write(place / folders.ROWS, rows.to_parquet())
+    files.write(place / folders.ROWS, rows.to_parquet())
     (place / folders.LIVE_ROWS).unlink()
     seconds = time.perf_counter() - started
     folders.seal(place, (folders.TRIAL, folders.ROWS), seconds=seconds)
