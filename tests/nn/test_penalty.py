@@ -144,18 +144,56 @@ def test_penalty_is_zero_in_eval_mode_and_without_penalised_sites():
 def test_plain_loop_reads_the_last_forward():
     model = network()
     for step in range(3):
+        model(draw(8, 6, seed=100 + step))  # a forward that nobody asked the penalty of
         x = draw(8, 6, seed=step)
         model(x)
         torch.testing.assert_close(ns.penalty(model), by_hand(model, x))
         torch.testing.assert_close(ns.penalty(model), by_hand(model, x))  # reading twice is reading the same
 
 
+def test_plain_loop_reads_through_wrappers():
+    model, x = network(), draw(8, 6)
+    nn.Sequential(nn.Identity(), model)(x)
+    torch.testing.assert_close(ns.penalty(model), by_hand(model, x))
+
+
+def test_plain_loop_never_reads_a_forward_older_than_penalised():
+    model, x = network(), draw(8, 6)
+    model(x)
+    ns.nn.Penalised(model)(draw(8, 6, seed=1))
+    with pytest.raises(RuntimeError, match="outside Penalised"):
+        ns.penalty(model)
+
+
+def test_plain_loop_leaves_out_a_site_that_the_last_forward_skipped():
+    class Sometimes(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.always, self.sometimes = network(), network()
+
+        def forward(self, x: Tensor, *, both: bool) -> Tensor:
+            return self.sometimes(self.always(x)) if both else self.always(x)
+
+    model, x = Sometimes(), draw(8, 6)
+    model(x, both=True)
+    model(x, both=False)
+    torch.testing.assert_close(ns.penalty(model), by_hand(model.always, x))
+
+
 def test_plain_loop_refuses_a_site_that_ran_twice():
     site = ns.normalizer("regnorm").site(6, 2)
     model = nn.Sequential(site, nn.ReLU(), site)
     model(draw(8, 6).float())
-    with pytest.raises(RuntimeError, match=r"site '0' ran 2 times since the last call.*Penalised"):
+    with pytest.raises(RuntimeError, match=r"site '0' ran 2 times in the last one.*Penalised"):
         ns.penalty(model)
+
+
+def test_plain_loop_refuses_parts_that_no_module_calls_together():
+    parts = nn.ModuleList([network(), network()])
+    x = draw(8, 6)
+    parts[1](parts[0](x))
+    with pytest.raises(RuntimeError, match=r"site '0\.1' is not part of the module called last"):
+        ns.penalty(parts)
 
 
 def test_plain_loop_refuses_before_any_forward():
@@ -232,13 +270,13 @@ def test_func_transforms_give_the_same_gradient_and_leave_nothing_behind():
         return outputs.sum() + r
 
     got = torch.func.grad(total)(parameters)
+    torch.func.grad(lambda p: torch.func.functional_call(model, p, (x,)).sum())(dict(model.named_parameters()))
+    with pytest.raises(RuntimeError, match="has not run"):
+        ns.penalty(model)
     outputs, r = penalised(x)
     want = torch.autograd.grad(outputs.sum() + r, list(penalised.parameters()))
     for a, b in zip(got.values(), want, strict=True):
         torch.testing.assert_close(a, b)
-    torch.func.grad(lambda p: torch.func.functional_call(model, p, (x,)).sum())(dict(model.named_parameters()))
-    with pytest.raises(RuntimeError, match="has not run"):
-        ns.penalty(model)
 
 
 def test_vmap_over_networks_gives_each_its_own_penalty():

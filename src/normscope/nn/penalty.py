@@ -7,8 +7,11 @@ reads: deep copies, state dicts, checkpointed recomputation, torch.func transfor
 
 from __future__ import annotations
 
+import itertools
+import sys
 import threading
 import weakref
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -32,17 +35,21 @@ class _Forwards(threading.local):
         self.stack: list[_Forward] = []
 
 
-class _Last:
-    """What a site did since `penalty` last read it: its latest value, and how often it ran."""
+@dataclass(frozen=True, slots=True)
+class _Call:
+    """What a site did in the last forward it ran in."""
 
-    def __init__(self, value: Tensor, calls: int) -> None:
-        self.value = value
-        self.calls = calls
-        self.read = False
+    value: Tensor
+    number: int  # grows with every call of any site
+    root: weakref.ref[nn.Module]  # the outermost module being called
+    forward: object  # the very call of the root: the same object for every site that runs within it
+    times: int  # how often the site ran within it
 
 
 _FORWARDS = _Forwards()
-_LAST: weakref.WeakKeyDictionary[nn.Module, _Last] = weakref.WeakKeyDictionary()
+_LAST: weakref.WeakKeyDictionary[nn.Module, _Call] = weakref.WeakKeyDictionary()
+_NUMBERS = itertools.count()
+_MODULE_CALL = nn.Module._call_impl.__code__
 
 
 def record(site: nn.Module, value: Tensor) -> None:
@@ -55,10 +62,33 @@ def record(site: nn.Module, value: Tensor) -> None:
         return  # activation checkpointing recomputes this call inside backward; its penalty was counted in forward
     if _FORWARDS.stack:
         _collect(_FORWARDS.stack[-1], site, value)
+        _LAST.pop(site, None)  # `penalty` must not read an older forward, nor this table keep this one's graph alive
     elif not (differentiating_by_transform() or getattr(site, "under_measurement", False)):
         # A transform's tensors must not outlive it, and a probe's forward is not the user's.
-        last = _LAST.get(site)
-        _LAST[site] = _Last(value, 1 if last is None or last.read else last.calls + 1)
+        _remember(site, value)
+
+
+def _remember(site: nn.Module, value: Tensor) -> None:
+    root, forward = _outermost_call(site)
+    last = _LAST.get(site)
+    times = last.times + 1 if last is not None and last.forward is forward else 1
+    _LAST[site] = _Call(value, next(_NUMBERS), weakref.ref(root), forward, times)
+
+
+def _outermost_call(site: nn.Module) -> tuple[nn.Module, object]:
+    """Return the outermost module being called, and an object that only this call of it has.
+
+    Python's own stack knows when a model's forward began; a hook would have to be installed on a model that the site
+    has never seen. The object is the call's dictionary of keyword arguments, made anew for each call.
+    """
+    outermost, frame = None, sys._getframe(1)
+    while frame is not None:
+        if frame.f_code is _MODULE_CALL:
+            outermost = frame
+        frame = frame.f_back  # type: ignore[assignment]
+    if outermost is None:  # the site's forward was called, not the site
+        return site, object()
+    return outermost.f_locals["self"], outermost.f_locals["kwargs"]
 
 
 def _collect(forward: _Forward, site: nn.Module, value: Tensor) -> None:
@@ -108,34 +138,42 @@ class Penalised(nn.Module):
 def penalty(model: nn.Module) -> Tensor:
     r"""RegNorm's penalty :math:`R = \sum_l R^l` of the model's last train-mode forward, for a plain loop.
 
-    Call it after every train-mode forward: ``loss = loss_fn(model(x), y) + penalty_weight * ns.penalty(model)``.
+    ``loss = loss_fn(model(x), y) + penalty_weight * ns.penalty(model)``. A forward is one call of the outermost module
+    that holds the model's penalised sites: the model itself, or what wraps it.
 
     Returns:
         0-dim tensor in float32 or wider, unit 1; zero for a model without a penalised site.
 
     Raises:
-        RuntimeError: a penalised site ran more than once since the last call (it is shared, or a forward was not
-            followed by a call), or has not run in train mode at all. Each names the site and the remedy.
+        RuntimeError: a penalised site ran more than once in that forward (it is shared); no forward was seen; or the
+            sites did not run within one module. Each names a site and the remedy.
     """
-    values = []
-    for name, module in model.named_modules():
-        if not getattr(module, "penalized", False):
-            continue
-        last = _LAST.get(module)
-        if last is None:
+    sites = {name: module for name, module in model.named_modules() if getattr(module, "penalized", False)}
+    if not sites:
+        return _total([], model)
+    calls = {name: _LAST[site] for name, site in sites.items() if site in _LAST}
+    if not calls:
+        raise RuntimeError(
+            f"ns.penalty reads the last train-mode forward, but site '{next(iter(sites))}' has not run in one outside "
+            "Penalised, torch.compile and torch.func; run the model in train mode first, or use ns.nn.Penalised(model)."
+        )
+    last = max(calls.values(), key=lambda call: call.number)
+    ran = {name: call for name, call in calls.items() if call.forward is last.forward}
+    root = last.root()
+    held = set() if root is None else set(root.modules())
+    for name, site in sites.items():
+        if name not in ran and site not in held:
             raise RuntimeError(
-                f"ns.penalty reads the last train-mode forward, but site '{name}' has not run in one outside "
-                "torch.compile and torch.func; run the model in train mode first, or use ns.nn.Penalised(model)."
+                f"ns.penalty needs all sites to run within one call of a module that holds them, but site '{name}' is "
+                "not part of the module called last; give the model a forward that calls its parts."
             )
-        if last.calls > 1:
+    for name, call in ran.items():
+        if call.times > 1:
             raise RuntimeError(
-                f"ns.penalty needs each site to run once a forward, but site '{name}' ran {last.calls} times since "
-                "the last call; call ns.penalty(model) after every train-mode forward, or use "
-                "ns.nn.Penalised(model), which sums over all calls."
+                f"ns.penalty needs each site to run once a forward, but site '{name}' ran {call.times} times in the "
+                "last one; use ns.nn.Penalised(model), which sums over all calls."
             )
-        last.read = True
-        values.append(last.value)
-    return _total(values, model)
+    return _total([call.value for call in ran.values()], model)
 
 
 def _total(values: list[Tensor], model: nn.Module) -> Tensor:
