@@ -12,6 +12,12 @@ def seed(request: pytest.FixtureRequest) -> int:
     return int(request.param)
 
 
+@pytest.fixture(autouse=True)
+def _layers_start_alike() -> None:
+    """Torch's own layers draw their first weights from the global state; without this a test would differ each run."""
+    torch.manual_seed(0)
+
+
 @pytest.fixture
 def generator() -> torch.Generator:
     return torch.Generator().manual_seed(0)
