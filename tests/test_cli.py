@@ -1,12 +1,15 @@
 from __future__ import annotations
 
 import json
+import math
 import resource
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from normscope.cli import main
@@ -74,6 +77,27 @@ def refused(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
 def test_bad_input_is_one_line_exit_code_2_and_no_folder(arguments, says, capsys, tmp_path):
     assert says in refused(capsys, *SMOKE, *arguments, "--out", tmp_path / "runs")
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("columns", "says"),
+    [
+        ({"x": [], "label": []}, "Check that no file is empty"),
+        ({"x": [1.0, math.nan, 2.0, 3.0] * 20, "label": [0, 1] * 40}, "hold a missing, NaN or infinite feature"),
+        ({"x": [[1.0, 2.0], [3.0]] * 40, "label": [0, 1] * 40}, "differ in length"),
+        ({"x": [1.0, 2.0] * 40, "label": [0] * 80}, "all training examples have the same label"),
+        ({"x": [1.0, 2.0] * 40}, "no label column"),
+        ({"x": ["a", "b"] * 40, "label": [0, 1] * 40}, "no image or numeric column"),
+    ],
+)
+def test_data_that_cannot_be_used_are_one_line_exit_code_2_and_no_folder(columns, says, capsys, tmp_path):
+    data = tmp_path / "data"
+    data.mkdir()
+    types = {"x": pa.float64()} if not len(columns["x"]) else {}
+    table = pa.table({name: pa.array(values, types.get(name)) for name, values in columns.items()})
+    pq.write_table(table, data / "train-00000-of-00001.parquet")
+    assert says in refused(capsys, *SMOKE, "--data", data, "--out", tmp_path / "runs")
+    assert list(tmp_path.iterdir()) == [data]
 
 
 @pytest.mark.parametrize(

@@ -28,7 +28,8 @@ def fetch(name: str) -> Any:
             return datasets.load_dataset(str(Path(name).expanduser()) if local else name)
         except Exception as error:  # every file format has its own; all of them mean the data are not readable
             raise ValueError(
-                f"it cannot be read ({_one_line(error)}). Check that datasets.load_dataset reads it by itself."
+                f"it cannot be read ({_one_line(error)}). Check that no file is empty and that "
+                "datasets.load_dataset reads it by itself."
             ) from error
 
 
