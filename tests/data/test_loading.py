@@ -170,7 +170,7 @@ def test_a_hub_that_cannot_be_asked_is_one_line(monkeypatch):
 def test_unreadable_directories_are_refused(tmp_path):
     refused("cannot be read .*doesn't contain any data files", str(tmp_path))
     (tmp_path / "train.parquet").write_bytes(b"rubbish")
-    refused("cannot be read .*Check that datasets.load_dataset reads it", str(tmp_path))
+    refused("cannot be read .*Check that no file is empty and that datasets.load_dataset reads it", str(tmp_path))
 
 
 @pytest.mark.parametrize(
