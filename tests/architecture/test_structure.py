@@ -103,3 +103,9 @@ def test_every_public_name_is_there():
     with pytest.raises(AttributeError, match="no attribute 'normaliser'"):
         ns.normaliser  # noqa: B018
     assert set(ns.__all__) <= set(dir(ns))
+
+
+def test_every_record_loads_and_holds_its_checksums():
+    records = Path(__file__).parents[2] / "records"
+    frame = ns.load(records)
+    assert set(frame["run"]) == {path.name for path in records.iterdir() if path.is_dir()}

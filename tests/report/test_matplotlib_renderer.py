@@ -57,3 +57,12 @@ def test_lines_with_gaps_and_without_any_value_are_drawn():
 
 def test_heat_map_is_drawn(drawn):
     assert matplotlib_renderer.render(drawn["learning_rate"], "png").startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize("values", [(1.7, 2.1, 2.4), (0.3, 0.9, 4.0), (1e-4, 1.0, 10.0)])
+def test_a_log_axis_has_labels_however_short_it_is(values):
+    canvas = matplotlib_renderer._line_figure(one_line(values=values, log=True))
+    (axes,) = canvas.axes
+    low, high = axes.get_ylim()
+    places = [place for place in axes.yaxis.get_majorticklocs() if low <= place <= high]
+    assert len(set(axes.yaxis.get_major_formatter().format_ticks(places)) - {""}) >= 2

@@ -27,6 +27,7 @@ _MARKERS: dict[Marker, str] = {
     "circle": "o", "square": "s", "diamond": "D", "triangle-up": "^", "triangle-down": "v",
     "x": "X", "star": "*", "pentagon": "p", "cross": "P", "hexagon": "h",
 }  # fmt: skip
+_SHORT_AXIS = 30.0  # a ratio of its ends
 _SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 _RC = {
     "font.size": 9,
@@ -82,12 +83,13 @@ def _panel(ax: Axes, panel: Panel, looks: Mapping[str, Style]) -> None:
     ax.set_title(panel.title)
     ax.set_xlabel(panel.x.label)
     ax.set_ylabel(panel.y.label)
-    if panel.y.log:
-        _log_scale(ax)
+    ax.set_yscale("log" if panel.y.log else "linear")
     for position, line in enumerate(panel.series):
         _line(ax, line, position, looks)
     if panel.view:
         ax.set_ylim(panel.view)
+    if panel.y.log:
+        _log_ticks(ax)
 
 
 def _line(ax: Axes, line: Series, position: int, looks: Mapping[str, Style]) -> None:
@@ -115,10 +117,12 @@ def _stroke(look: Style, *, thin: bool = False) -> dict[str, Any]:
     }
 
 
-def _log_scale(ax: Axes) -> None:
-    ax.set_yscale("log")
-    ax.yaxis.set_major_locator(LogLocator(numticks=9))
-    ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: _power_of_ten(value)))
+def _log_ticks(ax: Axes) -> None:
+    """Label powers of ten, or 1, 2, 5 in between where the axis is so short that few or none of them fall on it."""
+    low, high = ax.get_ylim()
+    short = high < _SHORT_AXIS * low
+    ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if short else (1,), numticks=9))
+    ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}" if short else _power_of_ten(value)))
     ax.yaxis.set_minor_formatter(NullFormatter())
 
 
