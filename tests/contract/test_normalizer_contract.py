@@ -299,3 +299,19 @@ def test_repr_names_the_row_and_its_layout(row):
 
 def test_probes_can_find_the_site(row):
     assert row.site(5).normalizer_site == row.name
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("training", [True, False], ids=["train", "eval"])
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16, torch.float16], ids=str)
+def test_values_and_gradients_on_a_gpu_equal_those_on_the_cpu(row, ndim, training, dtype):
+    x = draw(*SHAPES[ndim], dtype=dtype)
+    results = []
+    for device in ("cpu", "cuda"):
+        site = row.site(5, ndim).to(device).train(training)
+        leaf = x.to(device).requires_grad_()
+        y = site(leaf)
+        results.append([y, *torch.autograd.grad(y.float().sin().sum(), leaf)])
+    tolerance = 8 * torch.finfo(dtype).eps
+    for got, want in zip(results[1], results[0], strict=True):
+        torch.testing.assert_close(got.cpu(), want, rtol=tolerance, atol=max(tolerance, 1e-5))

@@ -9,7 +9,6 @@ import copy
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
-import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
@@ -84,7 +83,7 @@ class DivideOutput:
         """Replace the output."""
         row = self.row
         wide = z.to(functional.accumulation_dtype(z.dtype))
-        y = wide * torch.rsqrt(functional.second_moment(wide, self.dims, row.moment) + row.eps)
+        y = wide * functional.moment_and_rstd(wide, self.dims, row.moment, row.eps)[1]
         if row.penalty is not None and layer.training:
             channel_dim = y.ndim + self.dims[0]
             over = (0,) if row.penalty_over == "neuron" else functional.reduced_dims("batch", y.ndim, channel_dim)

@@ -105,7 +105,7 @@ class Site(nn.Module):
             return fused
         z, rstd = self._center(x, momentum), None
         if self.row.scale is not None:
-            rstd = torch.rsqrt(self._second_moment(z, momentum) + self.row.eps)
+            rstd = self._rstd(z, momentum)
         if self.row.penalty is not None and self.training:
             z, rstd = functional.scale_and_shift(z, rstd, None, None), None
             record(self, self._penalty(z, self.row.penalty))
@@ -123,15 +123,15 @@ class Site(nn.Module):
             self._update(self.running_mean, mean, momentum)
         return x - mean
 
-    def _second_moment(self, z: Tensor, momentum: float) -> Tensor:
+    def _rstd(self, z: Tensor, momentum: float) -> Tensor:
         if self.running_var is not None and not self._uses_batch_statistics:
-            return self.running_var.view(self._channel_shape)
-        value = functional.second_moment(z, self._scale_dims, self.row.moment)
+            return torch.rsqrt(self.running_var.view(self._channel_shape) + self.row.eps)
+        value, rstd = functional.moment_and_rstd(z, self._scale_dims, self.row.moment, self.row.eps)
         if self.running_var is not None:
             size = functional.count(z, self._scale_dims)
             bessel = size / (size - 1) if self.row.running_variance == "unbiased" else 1.0
             self._update(self.running_var, value * bessel, momentum)
-        return value
+        return rstd
 
     @torch.no_grad()
     def _update(self, running: Tensor, value: Tensor, momentum: float) -> None:
