@@ -58,8 +58,8 @@ def second_moment(x: Tensor, dims: tuple[int, ...], moment: Moment) -> Tensor:
 def moment_and_rstd(x: Tensor, dims: tuple[int, ...], moment: Moment, eps: float) -> tuple[Tensor, Tensor]:
     r"""Return the second moment and :math:`(\text{moment} + \epsilon)^{-1/2}`; differentiate the latter alone.
 
-    Under reverse mode the gradient is taken in closed form, with x saved and nothing else of its size; a transform, a
-    compiler, or whoever asks for a second derivative gets it from primitives.
+    Under reverse mode the gradient is taken in closed form, with x saved and nothing else of its size; a transform or
+    a compiler gets primitives.
     """
     if differentiating_by_transform() or torch.compiler.is_compiling():
         value = second_moment(x, dims, moment)
@@ -81,15 +81,13 @@ class _Rstd(torch.autograd.Function):
         value = second_moment(x, dims, moment)
         rstd = torch.rsqrt(value + eps)
         ctx.save_for_backward(x, rstd)
-        ctx.dims, ctx.moment, ctx.eps = dims, moment, eps
+        ctx.dims, ctx.moment = dims, moment
         ctx.mark_non_differentiable(value)
         return value, rstd
 
     @staticmethod
     def backward(ctx: Any, _of_value: Tensor, of_rstd: Tensor) -> tuple[Tensor, None, None, None]:
-        x, rstd = ctx.saved_tensors
-        if torch.is_grad_enabled():  # somebody differentiates again: r has to depend on x
-            rstd = torch.rsqrt(second_moment(x, ctx.dims, ctx.moment) + ctx.eps)
+        x, rstd = ctx.saved_tensors  # rstd comes back as this function's output, so this may be differentiated again
         slope = -of_rstd * rstd**3
         if ctx.moment != "norm":
             slope = slope / count(x, ctx.dims)
