@@ -41,9 +41,7 @@ def train(trial: Trial, recipe: Recipe, dataset: Dataset, rows: Rows) -> None:
     probe_steps = frozenset(log_spaced(recipe.steps, per_decade=_PROBES_PER_DECADE))
     pair = _probe_batches(trial, recipe, dataset)
     objective = _objective(model, recipe.penalty_weight if penalized else 0.0)
-    optimizer = sgd(
-        model, lr=trial.lr, momentum=recipe.momentum, nesterov=recipe.momentum > 0, weight_decay=recipe.weight_decay
-    )
+    optimizer = sgd(model, lr=trial.lr, momentum=recipe.momentum, weight_decay=recipe.weight_decay)
 
     def observe(step: int) -> float:
         _probe(model, pair, recipe.noise, rows, seed=trial.seed, step=step)
