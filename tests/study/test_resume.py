@@ -80,3 +80,21 @@ def test_control_c_ends_in_one_line_and_leaves_no_process(tmp_path, recipe):
     while alive(process.pid) and time.monotonic() < deadline:
         time.sleep(0.05)
     assert not alive(process.pid)
+
+
+IMPORT_THAT_SPOILS_THE_EXIT = """
+import os, signal
+from normscope.study import local_engine
+signal.signal(signal.SIGTERM, local_engine._leave)
+try:
+    os.kill(os.getpid(), signal.SIGTERM)
+    signal.pause()
+except SystemExit:
+    raise ImportError("cannot load module more than once per process")
+"""
+
+
+def test_a_worker_told_to_leave_in_the_middle_of_an_import_says_nothing():
+    process = subprocess.run([sys.executable, "-c", IMPORT_THAT_SPOILS_THE_EXIT], capture_output=True, timeout=60)
+    assert process.returncode != 0
+    assert process.stderr == b""

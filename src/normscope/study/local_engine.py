@@ -141,8 +141,13 @@ def _work(folder: Path, connection: Connection, threads: int) -> None:
 
 
 def _leave(number: int, _frame: object) -> None:
-    """End by the way out that cleans up: libraries hold semaphores that outlive a process that is cut off."""
+    """End by the way out that cleans up: libraries hold semaphores that outlive a process that is cut off.
+
+    From here on the process is mute. The exit can surface in the middle of an import, which may turn it into an error
+    of its own (numpy's extension refuses to load twice), and nobody who asked it to leave wants to read that.
+    """
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())
     sys.exit(128 + number)
 
 
