@@ -4,6 +4,6 @@ from normscope.probes.gradients import GradientCorrelation, GradientNorm
 from normscope.probes.probe import Probe
 from normscope.probes.propagation import InformationPropagation
 from normscope.probes.reading import Reading
-from normscope.probes.subject import Subject
+from normscope.subject import Subject
 
 __all__ = ["GradientCorrelation", "GradientNorm", "InformationPropagation", "Probe", "Reading", "Subject"]

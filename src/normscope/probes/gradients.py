@@ -10,14 +10,14 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.graph import GradientEdge, get_gradient_edge
 
-from normscope.probes.isolation import Mode, StandIn, draw_seed
+from normscope.isolation import Mode, StandIn, draw_seed
 from normscope.probes.noise import check_noise, perturbed
 from normscope.probes.probe import Probe, check_choice, check_mode
 from normscope.probes.reading import Reading, mean_over_batches
 from normscope.probes.similarity import cosine, inner_products, norm
-from normscope.probes.subject import Batch, Subject
 from normscope.probes.tap import Select, check_select, sites, tap, unchanged_labels
 from normscope.probes.weights import all_parameters, layer_weights
+from normscope.subject import Batch, Subject
 
 Pairs: TypeAlias = Literal["similar", "independent"]
 By: TypeAlias = Literal["layer", "network"]

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
-from normscope.probes.subject import Inputs
+from normscope.subject import Inputs
 
 
 def check_noise(noise: float) -> None:

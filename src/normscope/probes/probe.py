@@ -8,11 +8,11 @@ from typing import final, get_args
 
 import torch
 
-from normscope.probes.isolation import Mode, draw_seed, isolated
+from normscope.isolation import Mode, draw_seed, isolated
 from normscope.probes.noise import complaint_about_inputs
 from normscope.probes.reading import Reading
-from normscope.probes.subject import Subject
 from normscope.probes.weights import all_parameters, layer_weights
+from normscope.subject import Subject
 
 
 class Probe(abc.ABC):

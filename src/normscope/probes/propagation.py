@@ -8,13 +8,13 @@ from typing import final
 import torch
 from torch import Tensor
 
-from normscope.probes.isolation import Mode, StandIn, copy, draw_seed
+from normscope.isolation import Mode, StandIn, copy, draw_seed
 from normscope.probes.noise import check_noise, perturbed
 from normscope.probes.probe import Probe, check_mode
 from normscope.probes.reading import Reading, mean_over_batches
 from normscope.probes.similarity import cosine, inner_products
-from normscope.probes.subject import Inputs, Subject
 from normscope.probes.tap import Select, check_select, sites, tap, unchanged_labels
+from normscope.subject import Inputs, Subject
 
 
 @final

@@ -8,8 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from normscope.isolation import StandIn, isolated, seeded
 from normscope.probes import Subject
-from normscope.probes.isolation import StandIn, isolated, seeded
 
 
 def draws() -> tuple[float, float, float]:

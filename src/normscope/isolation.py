@@ -16,7 +16,7 @@ from torch.func import functional_call
 from torch.nn.modules.dropout import _DropoutNd
 from torch.utils import _pytree as pytree
 
-from normscope.probes.subject import Batch, Subject
+from normscope.subject import Batch, Subject
 
 Mode: TypeAlias = Literal["train", "eval"]
 T = TypeVar("T")
@@ -73,19 +73,23 @@ class StandIn:
 
     `parameters` maps names to copies; they require a gradient where the caller asked for one and are constants
     otherwise, so that a forward pass records no graph. Copies, not aliases: a forward may write to its parameters
-    (`nn.Embedding(max_norm=...)` does). The price is the memory of one set of parameters.
+    (`nn.Embedding(max_norm=...)` does). The price is the memory of one set of parameters. `dtype` is that of every
+    floating-point parameter, buffer and input; each keeps its own where it is None.
     """
 
     subject: Subject
     parameters: Mapping[str, Tensor]
+    dtype: torch.dtype | None = None
 
     @classmethod
-    def of(cls, subject: Subject, *, differentiate: frozenset[str] = frozenset()) -> StandIn:
+    def of(
+        cls, subject: Subject, *, differentiate: frozenset[str] = frozenset(), dtype: torch.dtype | None = None
+    ) -> StandIn:
         """Copy the parameters, of which those named in `differentiate` require a gradient."""
-        copies = {name: copy(parameter) for name, parameter in subject.model.named_parameters()}
+        copies = {name: copy(parameter, dtype) for name, parameter in subject.model.named_parameters()}
         for name in differentiate:
             copies[name].requires_grad_()
-        return cls(subject=subject, parameters=copies)
+        return cls(subject=subject, parameters=copies, dtype=dtype)
 
     def run(self, work: Callable[[nn.Module], T], *, seed: int) -> T:
         """`work(model)` with the copies in place, fresh buffers and the global random state started from `seed`.
@@ -94,7 +98,7 @@ class StandIn:
         two runs makes them share whatever a module still draws for itself (functional dropout, stochastic depth).
         """
         tensors = dict(self.parameters)
-        tensors.update((name, copy(buffer)) for name, buffer in self.subject.model.named_buffers())
+        tensors.update((name, copy(buffer, self.dtype)) for name, buffer in self.subject.model.named_buffers())
         swapped = {f"model.{name}": tensor for name, tensor in tensors.items()}
         with seeded(seed, _cuda_devices(self.subject)):
             result: T = functional_call(_Holder(self.subject.model), swapped, (work,))
@@ -102,21 +106,25 @@ class StandIn:
 
     def forward(self, inputs: Any, *, seed: int) -> None:
         """Run the model on a copy of `inputs` for what a tap sees on the way; the outputs are dropped."""
-        self.run(lambda model: self.subject.outputs(model, copies(inputs)), seed=seed)
+        self.run(lambda model: self.outputs(model, inputs), seed=seed)
+
+    def outputs(self, model: nn.Module, inputs: Any) -> Any:
+        """The outputs of `model`, as `run` hands it out, on a copy of `inputs`."""
+        return self.subject.outputs(model, copies(inputs, self.dtype))
 
     def loss(self, model: nn.Module, batch: Batch) -> Tensor:
         """The loss of `model`, as `run` hands it out, on a copy of `batch`."""
-        return self.subject.loss(model, copies(batch))
+        return self.subject.loss(model, copies(batch, self.dtype))
 
 
-def copy(tensor: Tensor) -> Tensor:
+def copy(tensor: Tensor, dtype: torch.dtype | None = None) -> Tensor:
     """A tensor of its own: no graph, no shared memory, and not an inference tensor outside `torch.inference_mode`."""
-    return tensor.detach().clone()
+    return tensor.detach().to(dtype if tensor.is_floating_point() else None, copy=True)
 
 
-def copies(tree: Any) -> Any:
+def copies(tree: Any, dtype: torch.dtype | None = None) -> Any:
     """`copy` of every tensor of a pytree."""
-    return pytree.tree_map_only(Tensor, copy, tree)
+    return pytree.tree_map_only(Tensor, lambda tensor: copy(tensor, dtype), tree)
 
 
 class _Holder(nn.Module):
