@@ -12,27 +12,27 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from normscope import data, models, nn, probes, report, study, theory, train
+    from normscope import curvature, data, linalg, models, nn, probes, report, study, theory, train
     from normscope.models.protocol import NormalizerLike, as_normalizer
     from normscope.nn.catalog import normalizer, normalizers
     from normscope.nn.normalizer import Normalizer
     from normscope.nn.penalty import penalty
     from normscope.probes.reading import Reading
-    from normscope.probes.subject import Subject
     from normscope.study.records import load
+    from normscope.subject import Subject
 
 _HOME = {
     "Normalizer": "normscope.nn.normalizer",
     "NormalizerLike": "normscope.models.protocol",
     "Reading": "normscope.probes.reading",
-    "Subject": "normscope.probes.subject",
+    "Subject": "normscope.subject",
     "as_normalizer": "normscope.models.protocol",
     "load": "normscope.study.records",
     "normalizer": "normscope.nn.catalog",
     "normalizers": "normscope.nn.catalog",
     "penalty": "normscope.nn.penalty",
 }
-_ROOMS = ("data", "models", "nn", "probes", "report", "study", "theory", "train")
+_ROOMS = ("curvature", "data", "linalg", "models", "nn", "probes", "report", "study", "theory", "train")
 
 __all__ = [
     "Normalizer",
@@ -41,7 +41,9 @@ __all__ = [
     "Subject",
     "__version__",
     "as_normalizer",
+    "curvature",
     "data",
+    "linalg",
     "load",
     "models",
     "nn",

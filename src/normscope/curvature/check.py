@@ -1,0 +1,111 @@
+"""Is a product right? Finite differences of gradients in float64, and symmetry, on a few examples."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import final
+
+import torch
+from torch import Tensor, nn
+
+from normscope.curvature.machinery import GGN, Kind
+from normscope.curvature.parameters import Layout
+from normscope.curvature.products import Product, differentiable_outputs
+from normscope.curvature.risk import Risk, gradient
+
+# Relative. A right product misses finite differences by rounding over the step, which the best of the steps keeps near
+# 1e-7; a rule that is wrong misses them by percents.
+TOLERANCE = 1e-3
+SYMMETRY_TOLERANCE = 1e-4
+# Relative to the parameters. Small first: no unit of a piecewise linear network may change sides within the step.
+_STEPS = (1e-9, 1e-8, 1e-7, 1e-6, 1e-5, 1e-4)
+
+
+@final
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Check:
+    """How far a product is from finite differences, and from symmetry.
+
+    Attributes:
+        finite_difference: ‖Hv - (g(θ + εv) - g(θ - εv)) / 2ε‖ / ‖Hv‖ for the best of several steps ε.
+        symmetry: |<u, Hv> - <v, Hu>| / (‖u‖ ‖Hv‖ + ‖v‖ ‖Hu‖).
+        examples: how many examples it was checked on.
+        worst: the parameter with the largest share of the error.
+    """
+
+    finite_difference: float
+    symmetry: float
+    examples: int
+    worst: str
+
+    @property
+    def passed(self) -> bool:
+        """Whether both are within tolerance."""
+        return self.finite_difference <= TOLERANCE and self.symmetry <= SYMMETRY_TOLERANCE
+
+
+def check(kind: Kind, product: Product, risk: Risk, *, examples: int) -> Check:
+    """Compare `product`, made for `risk`, with finite differences and with its own transpose."""
+    generator = torch.Generator().manual_seed(1)
+    u, v = (_direction(risk.values, generator) for _ in range(2))
+    Hu, Hv = product(u), product(v)
+    error, worst = _finite_difference_error(kind, risk, v, Hv)
+    flat = Layout.flatten
+    scale = flat(u).norm() * flat(Hv).norm() + flat(v).norm() * flat(Hu).norm()
+    asymmetry = (flat(u) @ flat(Hv) - flat(v) @ flat(Hu)).abs()
+    symmetry = 0.0 if scale == 0 else float(asymmetry / scale)
+    return Check(finite_difference=error, symmetry=symmetry, examples=examples, worst=worst)
+
+
+def _finite_difference_error(kind: Kind, risk: Risk, v: Sequence[Tensor], Hv: Sequence[Tensor]) -> tuple[float, str]:
+    reference = _ggn_difference if kind is GGN else _hessian_difference
+    unit = max(float(Layout.flatten(risk.values).norm()), 1.0) / float(Layout.flatten(v).norm())
+    best, worst = float("inf"), risk.layout.names[0]
+    for step in _STEPS:
+        difference = reference(risk, v, step * unit)
+        errors = [float((a - b).norm()) for a, b in zip(Hv, difference, strict=True)]
+        size = max(float(Layout.flatten(Hv).norm()), float(Layout.flatten(difference).norm()))
+        total = sum(error**2 for error in errors) ** 0.5
+        relative = 0.0 if total == 0 else total / size
+        if relative < best:
+            best, worst = relative, risk.layout.names[errors.index(max(errors))]
+        if best < TOLERANCE / 100:
+            break
+    return best, worst
+
+
+def _hessian_difference(risk: Risk, v: Sequence[Tensor], step: float) -> list[Tensor]:
+    ahead, behind = (gradient(risk, _moved(risk.values, v, sign * step)) for sign in (1, -1))
+    return [(a - b) / (2 * step) for a, b in zip(ahead, behind, strict=True)]
+
+
+def _ggn_difference(risk: Risk, v: Sequence[Tensor], step: float) -> list[Tensor]:
+    r"""J'uᵀ by a backward pass, u the difference of the loss's slopes along Jv, itself a difference of outputs."""
+    leaves = [value.detach().requires_grad_() for value in risk.values]
+
+    def outputs_at(values: Sequence[Tensor]) -> list[Tensor]:
+        return risk.call([value.requires_grad_() for value in values], lambda m: differentiable_outputs(risk, m)[0])
+
+    ahead, behind = (outputs_at(_moved(risk.values, v, sign * step)) for sign in (1, -1))
+    pushed = [(a.detach() - b.detach()) / (2 * step) for a, b in zip(ahead, behind, strict=True)]
+
+    def work(model: nn.Module) -> tuple[Tensor, ...]:
+        outputs, rebuild = differentiable_outputs(risk, model)
+
+        def slopes(sign: int) -> tuple[Tensor, ...]:
+            points = [(o.detach() + sign * step * p).requires_grad_() for o, p in zip(outputs, pushed, strict=True)]
+            return torch.autograd.grad(risk.loss_of(rebuild(points)), points, allow_unused=True, materialize_grads=True)
+
+        curved = [(a - b) / (2 * step) for a, b in zip(slopes(1), slopes(-1), strict=True)]
+        return torch.autograd.grad(outputs, leaves, curved, allow_unused=True, materialize_grads=True)
+
+    return list(risk.call(leaves, work))
+
+
+def _moved(values: Sequence[Tensor], v: Sequence[Tensor], step: float) -> list[Tensor]:
+    return [value + step * direction for value, direction in zip(values, v, strict=True)]
+
+
+def _direction(values: Sequence[Tensor], generator: torch.Generator) -> list[Tensor]:
+    return [torch.randn(value.shape, generator=generator, dtype=value.dtype).to(value.device) for value in values]
