@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias, final
 
@@ -94,9 +94,11 @@ def record(function: Callable[[Sequence[Tensor]], Sequence[Tensor]], argument: S
         NotReplayableError: an operation cannot be repeated with another argument.
     """
     recorder = _Recorder()
-    inputs = tuple(recorder.track(tensor) for tensor in argument)
+    argument = [tensor.clone() for tensor in argument]  # the function may use the caller's tensors as constants
+    inputs = tuple(recorder.track(tensor, beside=()) for tensor in argument)
     with recorder:
         results = function(argument)
+    recorder.check_constants()
     outputs = tuple(recorder.slot(result) for result in results)
     return Program(steps=tuple(recorder.steps), inputs=inputs, outputs=outputs, specs=recorder.specs)
 
@@ -116,46 +118,51 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.steps: list[Step] = []
         self.specs: dict[Slot, Spec] = {}
         self._slots: dict[int, Slot] = {}
-        self._storages: dict[int, int] = {}
         self._count = itertools.count()
+        self._versions: dict[int, tuple[Tensor, int]] = {}
 
-    def track(self, tensor: Tensor) -> Slot:
+    def check_constants(self) -> None:
+        """Refuse the recording if a constant was overwritten after the operation that read it."""
+        for constant, version in self._versions.values():
+            if constant._version != version:
+                raise NotReplayableError("A tensor that a recorded operation had read was overwritten in place later.")
+
+    def track(self, tensor: Tensor, *, beside: Iterable[Tensor]) -> Slot:
+        """The tensor's slot, a new one if need be; it lies in the memory of the tensor `beside` it that it views."""
         key = id(tensor)
         if key not in self._slots:
             slot = Slot(next(self._count))
+            home = next((self._slots[id(other)] for other in beside if _share_memory(tensor, other)), None)
+            storage = slot.index if home is None else self.specs[home].storage
             self._slots[key] = slot
+            self.specs[slot] = Spec(tensor.shape, tensor.stride(), tensor.dtype, storage)
             # The address of a tensor is used again after its death, so the entry dies with it. (A tensor that only
             # autograd still holds keeps its Python object, and with it the address.)
             weakref.finalize(tensor, self._slots.pop, key).atexit = False
-            self.specs[slot] = Spec(tensor.shape, tensor.stride(), tensor.dtype, self._storage(tensor))
         return self._slots[key]
 
     def slot(self, value: Any) -> Slot | None:
         return self._slots.get(id(value)) if isinstance(value, Tensor) else None
 
-    def _storage(self, tensor: Tensor) -> int:
-        storage = tensor.untyped_storage()
-        key = storage._cdata
-        if key not in self._storages:
-            self._storages[key] = next(self._count)
-            weakref.finalize(storage, self._storages.pop, key).atexit = False
-        return self._storages[key]
-
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         kwargs = kwargs or {}
-        depends = any(self.slot(leaf) is not None for leaf in pytree.tree_leaves((args, kwargs)))
-        if not depends:
+        tracked = [leaf for leaf in pytree.tree_leaves((args, kwargs)) if self.slot(leaf) is not None]
+        if not tracked:
             return func(*args, **kwargs)
         if _DATA_DEPENDENT & set(func.tags):
             raise NotReplayableError(f"{func} turns a value that depends on the argument into a number or a shape.")
         self._check_writes(func, args)
         frozen_args, frozen_kwargs = self._freeze(args), self._freeze(kwargs)
         result = func(*args, **kwargs)
-        outputs = tuple(self.track(leaf) if isinstance(leaf, Tensor) else None for leaf in pytree.tree_leaves(result))
+        leaves = pytree.tree_leaves(result)
+        outputs = tuple(self.track(leaf, beside=tracked) if isinstance(leaf, Tensor) else None for leaf in leaves)
         if any(outputs):  # else it asked for a shape
-            self.steps.append(Step(func, frozen_args, frozen_kwargs, outputs))
+            step = Step(func, frozen_args, frozen_kwargs, outputs)
+            self.steps.append(step)
+            for constant in step.constants:
+                self._versions.setdefault(id(constant), (constant, constant._version))
         return result
 
     def _check_writes(self, func: Any, args: tuple[Any, ...]) -> None:
@@ -168,3 +175,7 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def _freeze(self, tree: Any) -> Any:
         return pytree.tree_map_only(Tensor, lambda tensor: self.slot(tensor) or tensor, tree)
+
+
+def _share_memory(one: Tensor, other: Tensor) -> bool:
+    return one.untyped_storage()._cdata == other.untyped_storage()._cdata

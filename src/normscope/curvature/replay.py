@@ -26,6 +26,9 @@ _IN_PLACE: dict[Any, Any] = {
     aten.div.Scalar: aten.div_.Scalar,
     aten.neg.default: aten.neg_.default,
     aten.addcmul.default: aten.addcmul_.default,
+    aten.threshold_backward.default: lambda slope, *rest: aten.threshold_backward.grad_input(
+        slope, *rest, grad_input=slope
+    ),
 }
 _COMMUTE = {aten.add.Tensor, aten.mul.Tensor}
 
@@ -47,6 +50,7 @@ class Replay:
         self._like = [program.specs[slot] for slot in program.inputs]
         self._inputs, self._outputs = program.inputs, program.outputs
         self._operations = tuple(_operations(program))
+        self._writes = any(step.function._schema.is_mutable for step in program.steps)
 
     def __call__(self, argument: Sequence[Tensor]) -> list[Tensor]:
         """The function's value at `argument`: tensors in the shapes, strides and dtype of the recorded one.
@@ -54,6 +58,8 @@ class Replay:
         An output that never depends on the argument is zero in the shape of the input at its place.
         """
         values: dict[Slot, Tensor] = dict(zip(self._inputs, map(_laid_out, argument, self._like), strict=True))
+        if self._writes:  # some operation writes in place, and the argument is the caller's
+            values = {slot: value.clone() for slot, value in values.items()}
         with torch.no_grad():
             for operation in self._operations:
                 operation.run(values)

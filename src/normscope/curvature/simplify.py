@@ -32,13 +32,17 @@ def simplify(program: Program) -> Program:
 
 
 def prune(program: Program) -> Program:
-    """Drop what no output needs. A write in place is needed where what it writes is."""
+    """Drop what no output needs. A write in place is needed where anything in the memory it writes to is."""
     needed = {slot for slot in program.outputs if slot is not None}
+    memory = {program.specs[slot].storage for slot in needed}
     kept = []
     for step in reversed(program.steps):
-        if needed.intersection(step.outputs):
+        made = {slot for slot in step.outputs if slot is not None}
+        writes = step.function._schema.is_mutable and not memory.isdisjoint(program.specs[s].storage for s in made)
+        if writes or not needed.isdisjoint(made):
             kept.append(step)
             needed.update(step.inputs)
+            memory.update(program.specs[slot].storage for slot in step.inputs)
     return replace(program, steps=tuple(reversed(kept)))
 
 
@@ -54,7 +58,7 @@ def without_writes(program: Program) -> Program | None:
             if pure is None or not isinstance(target, Slot) or _seen_later(program, target, position):
                 return None
             fresh = Slot(len(specs))
-            specs[fresh] = replace(specs[target], storage=-len(specs))
+            specs[fresh] = replace(specs[target], storage=fresh.index)
             renamed.update({old: fresh for old, new in renamed.items() if new == target})
             renamed[target] = fresh
             step = replace(step, function=pure, outputs=(fresh,))
@@ -187,7 +191,7 @@ def _fused(step: Step, made: dict[Slot, Step], uses: Counter[Slot], program: Pro
         source = made.get(product) if isinstance(product, Slot) and uses[product] == 1 else None
         if source is None or not _same_kind(base, product, step, program):
             continue
-        if source.function is aten.mul.Tensor:
+        if source.function is aten.mul.Tensor and all(isinstance(arg, Slot | Tensor) for arg in source.args):
             return replace(step, function=aten.addcmul.default, args=(base, *source.args), kwargs={"value": sign})
         if source.function is aten.mul.Scalar:
             factor, scale = source.args
