@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from normscope.curvature.batches import Weight, chunks, listed, num_examples
 from normscope.curvature.check import Check
-from normscope.curvature.choice import Exactness, fastest, find_exact
+from normscope.curvature.choice import QUICK_SECONDS, Exactness, seconds_of
 from normscope.curvature.coupling import coupling_layers
 from normscope.curvature.distributed import Group, unwrapped
 from normscope.curvature.machinery import MACHINERIES, Kind, Machinery, MachineryName
@@ -142,30 +142,32 @@ def assemble(
     subject = Subject(model, loss_fn, whole[0], forward=options.forward)
     risk = Risk.of(subject, layout, mode=options.mode, dtype=dtype, regularizer=options.regularizer)
     risks = _chunked(risk, whole, options.chunking)
-    exact = find_exact(kind, risks[0], options.candidates)
+    exact = Exactness(kind, risks[0], options.candidates)
     budget = options.memory_limit or _SHARE_OF_FREE_MEMORY * available_bytes(first.device)
-    _refuse_what_does_not_fit(risks, exact, budget)
+    _refuse_what_does_not_fit(risks, exact, options.candidates, budget)
     for each in risks:
         gradient(each)
-    name, products, seconds = _prepare(kind, risks, exact, budget)
+    chosen, products, seconds = _prepare(kind, risks, exact, options.candidates, budget)
+    check = exact.check(chosen)
+    assert check is not None  # it would not have been chosen
     weigh = options.weight or num_examples
     weights = [float(weigh(each.batch)) for each in risks]
     total = group.total(sum(weights))
     report = OperatorReport(
         kind=kind.name,
         mode=options.mode,
-        machinery=name,
+        machinery=chosen.name,
         num_parameters=layout.size,
         num_examples=sum(num_examples(each.batch) for each in risks),
         num_batches=len(risks),
-        num_transient=sum(not kept for kept, _ in products) if MACHINERIES[name].held else 0,
+        num_transient=sum(not kept for kept, _ in products) if chosen.held else 0,
         chunking=options.chunking,
         dtype=dtype,
         regularized=options.regularizer is not None,
         seconds=seconds * len(risks),
         nbytes=sum(getattr(product, "nbytes", 0) for _, product in products),
-        check=exact.passed[name],
-        refused=exact.failed,
+        check=check,
+        refused=exact.refused,
     )
     return Assembled(
         layout=layout,
@@ -205,8 +207,9 @@ def _check_mean(whole: Risk, risks: list[Risk]) -> None:
         )
 
 
-def _refuse_what_does_not_fit(risks: list[Risk], exact: Exactness, budget: float) -> None:
-    least = min(MACHINERIES[name].peak for name in exact.passed)
+def _refuse_what_does_not_fit(risks: list[Risk], exact: Exactness, candidates: list[Machinery], budget: float) -> None:
+    way = exact.first().way
+    least = min(machinery.peak for machinery in candidates if machinery.way == way)
     largest = max(risks, key=lambda each: num_examples(each.batch))
     count = num_examples(largest.batch)
     needed = least * exact.graph_bytes * count
@@ -221,24 +224,35 @@ def _refuse_what_does_not_fit(risks: list[Risk], exact: Exactness, budget: float
 
 
 def _prepare(
-    kind: Kind, risks: list[Risk], exact: Exactness, budget: float
-) -> tuple[MachineryName, list[tuple[bool, Product]], float]:
+    kind: Kind, risks: list[Risk], exact: Exactness, candidates: list[Machinery], budget: float
+) -> tuple[Machinery, list[tuple[bool, Product]], float]:
     """The chosen machinery, for each batch whether its product keeps memory, and the product, and the seconds."""
     graphs = [exact.graph_bytes * num_examples(each.batch) for each in risks]
-    fitting = [name for name in exact.passed if MACHINERIES[name].peak * graphs[0] <= budget]
-    name, product, seconds = fastest({n: _preparation(n, kind, risks[0]) for n in fitting}, risks[0])
-    chosen = MACHINERIES[name]
-    transient = next((n for n in reversed(exact.passed) if not MACHINERIES[n].held), name)
+    fitting = [machinery for machinery in candidates if machinery.peak * graphs[0] <= budget]
+    chosen, product, seconds = _fastest(kind, risks[0], exact, fitting)
+    transient = next((m for m in MACHINERIES.values() if m.way == chosen.way and not m.held), chosen)
     products, held = [(True, product)], chosen.held * graphs[0]
     for each, graph in zip(risks[1:], graphs[1:], strict=True):
         keep = held + chosen.peak * graph <= budget
-        products.append((keep, _preparation(name if keep else transient, kind, each)()))
+        products.append((keep, (chosen if keep else transient).prepare(kind, each)))
         held += chosen.held * graph if keep else 0.0
-    return name, products, seconds
+    return chosen, products, seconds
 
 
-def _preparation(name: MachineryName, kind: Kind, risk: Risk) -> Callable[[], Product]:
-    return lambda: MACHINERIES[name].prepare(kind, risk)
+def _fastest(kind: Kind, risk: Risk, exact: Exactness, fitting: list[Machinery]) -> tuple[Machinery, Product, float]:
+    """The first of the right machineries that fit, or where products are quick the quickest of all."""
+    best: tuple[Machinery, Product, float] | None = None
+    for machinery in fitting:
+        if exact.check(machinery) is None:
+            continue
+        product = machinery.prepare(kind, risk)
+        seconds = seconds_of(product, risk)
+        if best is None or seconds < best[2]:
+            best = machinery, product, seconds
+        if best[2] > QUICK_SECONDS:
+            break
+    assert best is not None  # what does not fit was refused
+    return best
 
 
 def _one_of(name: str, value: object, choices: tuple[object, ...]) -> None:

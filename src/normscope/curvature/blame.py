@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
-from normscope.curvature.check import check
+from normscope.curvature.check import Checker
 from normscope.curvature.machinery import Kind, Machinery
 from normscope.curvature.parameters import Layout
 from normscope.curvature.risk import Risk
@@ -53,7 +53,7 @@ def _passes(kind: Kind, machinery: Machinery, module: nn.Module, arguments: tupl
     subject = Subject(alone, _quadratic, (torch.zeros(1), torch.zeros(1)), forward=lambda model, _: model())
     try:
         own = Risk.of(subject, Layout.of(alone, None), mode=risk.mode, dtype=torch.float64)
-        return check(kind, machinery.prepare(kind, own), own, examples=1).passed
+        return Checker(kind, own, examples=1)(machinery.prepare(kind, own)).passed
     except Exception:
         return False
 

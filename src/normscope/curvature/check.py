@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import final
@@ -45,34 +46,47 @@ class Check:
         return self.finite_difference <= TOLERANCE and self.symmetry <= SYMMETRY_TOLERANCE
 
 
-def check(kind: Kind, product: Product, risk: Risk, *, examples: int) -> Check:
-    """Compare `product`, made for `risk`, with finite differences and with its own transpose."""
-    generator = torch.Generator().manual_seed(1)
-    u, v = (_direction(risk.values, generator) for _ in range(2))
-    Hu, Hv = product(u), product(v)
-    error, worst = _finite_difference_error(kind, risk, v, Hv)
-    flat = Layout.flatten
-    scale = flat(u).norm() * flat(Hv).norm() + flat(v).norm() * flat(Hu).norm()
-    asymmetry = (flat(u) @ flat(Hv) - flat(v) @ flat(Hu)).abs()
-    symmetry = 0.0 if scale == 0 else float(asymmetry / scale)
-    return Check(finite_difference=error, symmetry=symmetry, examples=examples, worst=worst)
+@final
+class Checker:
+    """Compares products of one risk with finite differences, which are computed once."""
 
+    def __init__(self, kind: Kind, risk: Risk, *, examples: int) -> None:
+        self._risk, self._examples = risk, examples
+        self._reference = _ggn_difference if kind is GGN else _hessian_difference
+        generator = torch.Generator().manual_seed(1)
+        self._u, self._v = (_direction(risk.values, generator) for _ in range(2))
+        self._differences: dict[float, list[Tensor]] = {}
 
-def _finite_difference_error(kind: Kind, risk: Risk, v: Sequence[Tensor], Hv: Sequence[Tensor]) -> tuple[float, str]:
-    reference = _ggn_difference if kind is GGN else _hessian_difference
-    unit = max(float(Layout.flatten(risk.values).norm()), 1.0) / float(Layout.flatten(v).norm())
-    best, worst = float("inf"), risk.layout.names[0]
-    for step in _STEPS:
-        difference = reference(risk, v, step * unit)
-        errors = [float((a - b).norm()) for a, b in zip(Hv, difference, strict=True)]
-        size = max(float(Layout.flatten(Hv).norm()), float(Layout.flatten(difference).norm()))
-        total = sum(error**2 for error in errors) ** 0.5
-        relative = 0.0 if total == 0 else total / size
-        if relative < best:
-            best, worst = relative, risk.layout.names[errors.index(max(errors))]
-        if best < TOLERANCE / 100:
-            break
-    return best, worst
+    def __call__(self, product: Product) -> Check:
+        """Check a product made for the risk."""
+        Hu, Hv = product(self._u), product(self._v)
+        error, worst = self._error(Hv)
+        u, v, hu, hv = map(Layout.flatten, (self._u, self._v, Hu, Hv))
+        scale = float(u.norm() * hv.norm() + v.norm() * hu.norm())
+        symmetry = 0.0 if scale == 0 else float((u @ hv - v @ hu).abs()) / scale
+        return Check(finite_difference=error, symmetry=symmetry, examples=self._examples, worst=worst)
+
+    def _error(self, Hv: Sequence[Tensor]) -> tuple[float, str]:
+        """The relative error for the best step, and the parameter with the largest share of it."""
+        best, worst = float("inf"), self._risk.layout.names[0]
+        for step in _STEPS:
+            difference = self._difference(step)
+            errors = [float((a - b).norm()) for a, b in zip(Hv, difference, strict=True)]
+            size = max(float(Layout.flatten(Hv).norm()), float(Layout.flatten(difference).norm()))
+            total = math.hypot(*errors)
+            relative = 0.0 if total == 0 else total / size
+            if relative < best:
+                best, worst = relative, self._risk.layout.names[errors.index(max(errors))]
+            if best < TOLERANCE / 100:
+                break
+        return best, worst
+
+    def _difference(self, step: float) -> list[Tensor]:
+        if step not in self._differences:
+            values = self._risk.values
+            unit = max(float(Layout.flatten(values).norm()), 1.0) / float(Layout.flatten(self._v).norm())
+            self._differences[step] = self._reference(self._risk, self._v, step * unit)
+        return self._differences[step]
 
 
 def _hessian_difference(risk: Risk, v: Sequence[Tensor], step: float) -> list[Tensor]:

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import final
 
 import torch
-from torch import Tensor
 
 from normscope.curvature.batches import examples, num_examples
 from normscope.curvature.blame import culprit
-from normscope.curvature.check import SYMMETRY_TOLERANCE, TOLERANCE, Check, check
+from normscope.curvature.check import SYMMETRY_TOLERANCE, TOLERANCE, Check, Checker
 from normscope.curvature.machinery import Kind, Machinery, MachineryName
 from normscope.curvature.memory import graph_bytes
 from normscope.curvature.products import Product
@@ -20,69 +18,84 @@ from normscope.curvature.risk import Risk, gradient
 
 _EXAMPLES = 8  # enough for every rule to be used; batch statistics need two
 # A product quicker than this is worth timing another way: what each operation costs beside its arithmetic decides.
-_QUICK_SECONDS = 0.25
+QUICK_SECONDS = 0.25
 
 
 @final
-@dataclass(frozen=True, kw_only=True)
 class Exactness:
-    """Which machineries are right for a model, found on a few examples in float64.
+    """Which machineries are right for a model, found when asked for, on a few examples in float64.
 
     Attributes:
-        passed: machinery -> its check.
-        failed: machinery -> why it is not used.
         graph_bytes: memory of one gradient's graph for one example, in the risk's own dtype.
+        refused: machinery -> why it is not used, so far.
     """
 
-    passed: dict[MachineryName, Check]
-    failed: dict[MachineryName, str]
-    graph_bytes: float
+    def __init__(self, kind: Kind, risk: Risk, candidates: Sequence[Machinery]) -> None:
+        self._kind, self._candidates = kind, candidates
+        self._few = _few(risk)
+        count = num_examples(self._few.batch)
+        share = risk.values[0].dtype.itemsize / torch.float64.itemsize / count
+        self.graph_bytes = graph_bytes(self._few) * share
+        self.refused: dict[MachineryName, str] = {}
+        self._checker = Checker(kind, self._few, examples=count)
+        self._found: dict[str, Check | None] = {}
 
+    def check(self, machinery: Machinery) -> Check | None:
+        """The machinery's check if it passed; None, and the reason in `refused`, if not.
 
-def find_exact(kind: Kind, risk: Risk, candidates: Sequence[Machinery]) -> Exactness:
-    """Check each candidate; the derivative rules of torch that a model uses are not all right, or not all there.
-
-    Raises:
-        ValueError: none is right; the layer that is to blame is named.
-    """
-    few = _few(risk)
-    count = num_examples(few.batch)
-    passed: dict[MachineryName, Check] = {}
-    failed: dict[MachineryName, str] = {}
-    for machinery in candidates:
-        try:
-            result = check(kind, machinery.prepare(kind, few), few, examples=count)
-        except (RuntimeError, NotImplementedError) as error:
-            failed[machinery.name] = str(error).splitlines()[0]
-            continue
-        if result.passed:
-            passed[machinery.name] = result
-        else:
-            failed[machinery.name] = (
-                f"it misses finite differences by {result.finite_difference:.1e} (most in {result.worst}; at most "
-                f"{TOLERANCE:.0e}) and symmetry by {result.symmetry:.1e} (at most {SYMMETRY_TOLERANCE:.0e})"
+        Two machineries that differ only in what they keep between products share a check.
+        """
+        if machinery.way not in self._found:
+            self._found[machinery.way] = self._checked(machinery)
+        if self._found[machinery.way] is None and machinery.name not in self.refused:
+            self.refused[machinery.name] = next(
+                self.refused[m.name] for m in self._candidates if m.way == machinery.way
             )
-    if not passed:
-        reasons = "; ".join(f"{name}: {reason}" for name, reason in failed.items())
+        return self._found[machinery.way]
+
+    def first(self) -> Machinery:
+        """The first of the candidates that is right; those after it are not looked at.
+
+        Raises:
+            ValueError: none is; the layer that is to blame is named.
+        """
+        for machinery in self._candidates:
+            if self.check(machinery) is not None:
+                return machinery
+        blamed = culprit(self._kind, self._few, self._candidates)
+        reasons = "; ".join(f"{name}: {reason}" for name, reason in self.refused.items())
         raise ValueError(
-            f"Products of the {kind.name} are exact or refused, and {culprit(kind, few, candidates)} has no exact "
-            f"second derivative here ({reasons}). Replace the layer, or leave its parameters out with params=..."
+            f"Products of the {self._kind.name} are exact or refused, and {blamed} has no exact second derivative here "
+            f"({reasons}). Replace the layer, or leave its parameters out with params=..."
         )
-    share = _dtype(risk).itemsize / torch.float64.itemsize / count
-    return Exactness(passed=passed, failed=failed, graph_bytes=graph_bytes(few) * share)
+
+    def _checked(self, machinery: Machinery) -> Check | None:
+        try:
+            result = self._checker(machinery.prepare(self._kind, self._few))
+        except (RuntimeError, NotImplementedError) as error:
+            self.refused[machinery.name] = str(error).splitlines()[0]
+            return None
+        if result.passed:
+            return result
+        self.refused[machinery.name] = (
+            f"it misses finite differences by {result.finite_difference:.1e} (most in {result.worst}; at most "
+            f"{TOLERANCE:.0e}) and symmetry by {result.symmetry:.1e} (at most {SYMMETRY_TOLERANCE:.0e})"
+        )
+        return None
 
 
-def fastest(prepared: dict[MachineryName, Callable[[], Product]], risk: Risk) -> tuple[MachineryName, Product, float]:
-    """Prepare the machineries in turn, time a product of each and keep the quickest; slow ones are not compared."""
-    best: tuple[MachineryName, Product, float] | None = None
-    for name, prepare in prepared.items():
-        product = prepare()
-        seconds = _seconds(product, risk)
-        if best is None or seconds < best[2]:
-            best = name, product, seconds
-        if best[2] > _QUICK_SECONDS:
+def seconds_of(product: Product, risk: Risk) -> float:
+    """Time of a product: the best of three, or of fewer where one takes long."""
+    direction = [torch.ones_like(value) for value in risk.values]
+    best = float("inf")
+    for _ in range(3):
+        started = time.perf_counter()
+        result = product(direction)
+        if result[0].is_cuda:
+            torch.cuda.synchronize(result[0].device)
+        best = min(best, time.perf_counter() - started)
+        if best > QUICK_SECONDS:
             break
-    assert best is not None
     return best
 
 
@@ -99,24 +112,3 @@ def _few(risk: Risk) -> Risk:
     except Exception:
         return wide
     return few
-
-
-def _seconds(product: Product, risk: Risk) -> float:
-    direction = [torch.ones_like(value) for value in risk.values]
-    best = float("inf")
-    for _ in range(3):
-        started = time.perf_counter()
-        _synchronized(product(direction))
-        best = min(best, time.perf_counter() - started)
-        if best > _QUICK_SECONDS:
-            break
-    return best
-
-
-def _synchronized(result: Sequence[Tensor]) -> None:
-    if result[0].is_cuda:
-        torch.cuda.synchronize(result[0].device)
-
-
-def _dtype(risk: Risk) -> torch.dtype:
-    return risk.values[0].dtype

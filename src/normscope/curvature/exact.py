@@ -2,18 +2,21 @@
 
 Found in torch 2.13 by finite differences of gradients in float64: the backward passes of `group_norm`, `silu` and
 `mish` have no forward-mode derivative, fused attention has no second derivative at all, and that of `_weight_norm` is
-wrong. tests/curvature/test_exact.py holds each of these facts, so that a release that mends one shows up there.
+wrong, and `embedding` gives a padding row no gradient while the gradients of others do depend on it.
+tests/curvature/test_exact.py holds each of these facts, so that a release that mends one shows up there.
 """
 
 from __future__ import annotations
 
 import contextlib
+import functools
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.autograd import forward_ad
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.overrides import TorchFunctionMode
 
@@ -54,6 +57,28 @@ def weight_norm(v: Tensor, g: Tensor, dim: int = 0) -> Tensor:
     return v * (g * torch.rsqrt(v.square().sum(dims, keepdim=True)))
 
 
+def embedding(
+    input: Tensor,
+    weight: Tensor,
+    padding_idx: int | None = None,
+    max_norm: float | None = None,
+    norm_type: float = 2.0,
+    scale_grad_by_freq: bool = False,
+    sparse: bool = False,  # noqa: ARG001
+    *,
+    constants: Mapping[int, Tensor],
+) -> Tensor:
+    """`torch.nn.functional.embedding` with a dense gradient, its padding row a constant: no derivative sees it.
+
+    `constants` maps the id of a weight to where its padding row is read, if not in the weight itself.
+    """
+    found = F.embedding(input, weight, None, max_norm, norm_type, scale_grad_by_freq)
+    if padding_idx is None:
+        return found
+    row = constants.get(id(weight), forward_ad.unpack_dual(weight).primal)[padding_idx].detach()
+    return torch.where((input == padding_idx % len(weight)).unsqueeze(-1), row, found)
+
+
 _RULES: Mapping[Callable[..., Any], Callable[..., Any]] = {
     F.group_norm: group_norm,
     torch.group_norm: group_norm,
@@ -66,14 +91,22 @@ _RULES: Mapping[Callable[..., Any], Callable[..., Any]] = {
 
 
 class _ExactRules(TorchFunctionMode):
+    def __init__(self, rules: Mapping[Callable[..., Any], Callable[..., Any]]) -> None:
+        super().__init__()
+        self._rules = rules
+
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
-        return _RULES.get(func, func)(*args, **(kwargs or {}))
+        return self._rules.get(func, func)(*args, **(kwargs or {}))
 
 
 @contextlib.contextmanager
-def exact_rules() -> Iterator[None]:
-    """Whatever runs inside computes these functions in the exact way, attention by its mathematical kernel."""
-    with sdpa_kernel(SDPBackend.MATH), _ExactRules():
+def exact_rules(constants: Mapping[int, Tensor]) -> Iterator[None]:
+    """Whatever runs inside computes these functions in the exact way, attention by its mathematical kernel.
+
+    `constants` maps the id of a parameter to the values of its parts that are not differentiated by.
+    """
+    rules = {**_RULES, F.embedding: functools.partial(embedding, constants=constants)}
+    with sdpa_kernel(SDPBackend.MATH), _ExactRules(rules):
         yield

@@ -24,7 +24,7 @@ class Kind:
 
     name: str
     tangent: Callable[[Risk, Tensors], list[torch.Tensor]]
-    reverse: Callable[[Risk], Product]
+    reverse: Callable[[Risk, Tensors], Product]
 
 
 HESSIAN = Kind("hessian", products.hessian_tangent, products.hessian_reverse)
@@ -37,6 +37,7 @@ class Machinery:
     """One way to compute products.
 
     Attributes:
+        way: how it differentiates the gradient. Those that go the same way differ in what they keep between products.
         prepare: from a kind and a risk to a function of the direction; what does not depend on the direction is
             computed here if `held` is not 0, and in every product otherwise.
         peak: memory while it prepares or multiplies, in units of what one gradient's graph holds.
@@ -45,6 +46,7 @@ class Machinery:
     """
 
     name: MachineryName
+    way: Literal["tangent", "reverse"]
     prepare: Callable[[Kind, Risk], Product]
     peak: float
     held: float
@@ -60,7 +62,8 @@ def _linearized(kind: Kind, risk: Risk) -> Product:
 
 
 def _retained(kind: Kind, risk: Risk) -> Product:
-    return kind.reverse(risk)
+    with torch.autograd.graph.disable_saved_tensors_hooks(_NO_CHECKPOINTS):
+        return kind.reverse(risk, products.leaves_of(risk.values))
 
 
 def _forward_over_reverse(kind: Kind, risk: Risk) -> Product:
@@ -68,16 +71,25 @@ def _forward_over_reverse(kind: Kind, risk: Risk) -> Product:
 
 
 def _double_backward(kind: Kind, risk: Risk) -> Product:
-    return lambda direction: kind.reverse(risk)(direction)
+    def product(direction: Tensors) -> list[torch.Tensor]:
+        leaves = products.leaves_of(risk.values)
+        # The second backward pass, too, within the call: checkpointed modules run their forward again in it.
+        return risk.call(leaves, lambda _: kind.reverse(risk, leaves)(direction))
 
+    return product
+
+
+_NO_CHECKPOINTS = (
+    "checkpointed parts run again in every backward pass, which a kept graph would do in the model as it then is"
+)
 
 # In the order in which they are tried: fewest operations a product first.
 MACHINERIES: Mapping[MachineryName, Machinery] = {
     row.name: row
     for row in (
-        Machinery("linearized", _linearized, peak=10.0, held=5.0),
-        Machinery("retained", _retained, peak=8.0, held=8.0),
-        Machinery("forward_over_reverse", _forward_over_reverse, peak=8.0, held=0.0),
-        Machinery("double_backward", _double_backward, peak=8.0, held=0.0),
+        Machinery("linearized", "tangent", _linearized, peak=10.0, held=5.0),
+        Machinery("retained", "reverse", _retained, peak=8.0, held=8.0),
+        Machinery("forward_over_reverse", "tangent", _forward_over_reverse, peak=8.0, held=0.0),
+        Machinery("double_backward", "reverse", _double_backward, peak=8.0, held=0.0),
     )
 }

@@ -38,9 +38,11 @@ def hessian_tangent(risk: Risk, direction: Tensors) -> list[Tensor]:
         return [_tangent(gradient) for gradient in risk.call(duals, work)]
 
 
-def hessian_reverse(risk: Risk) -> Product:
-    """Hv as the gradient of the inner product of gradient and v (reverse over reverse), its graph kept."""
-    leaves = _leaves(risk.values)
+def hessian_reverse(risk: Risk, leaves: Tensors) -> Product:
+    """Hv as the gradient of the inner product of gradient and v (reverse over reverse), its graph kept.
+
+    `leaves` are the risk's values, differentiable.
+    """
 
     def work(model: nn.Module) -> tuple[Tensor, ...]:
         loss = risk.loss(model)
@@ -67,9 +69,11 @@ def ggn_tangent(risk: Risk, direction: Tensors) -> list[Tensor]:
         return [_primal(product) for product in risk.call(duals, work)]
 
 
-def ggn_reverse(risk: Risk) -> Product:
-    """Gv from backward passes alone: Jv is the gradient, by u, of the inner product of v and J'u."""
-    leaves = _leaves(risk.values)
+def ggn_reverse(risk: Risk, leaves: Tensors) -> Product:
+    """Gv from backward passes alone: Jv is the gradient, by u, of the inner product of v and J'u, its graph kept.
+
+    `leaves` are the risk's values, differentiable.
+    """
 
     def work(model: nn.Module) -> tuple[list[Tensor], Tensors, Tensors, list[Tensor], Tensors]:
         outputs, rebuild = differentiable_outputs(risk, model)
@@ -77,7 +81,7 @@ def ggn_reverse(risk: Risk) -> Product:
         pulled = torch.autograd.grad(
             outputs, leaves, weights, create_graph=True, allow_unused=True, materialize_grads=True
         )
-        points = _leaves(outputs)
+        points = leaves_of(outputs)
         loss = risk.loss_of(rebuild(points))
         slopes = torch.autograd.grad(loss, points, create_graph=True, allow_unused=True, materialize_grads=True)
         return outputs, weights, pulled, points, slopes
@@ -127,12 +131,13 @@ def differentiable_outputs(risk: Risk, model: nn.Module) -> tuple[list[Tensor], 
     return [leaves[i] for i in places], rebuild
 
 
-def _leaves(values: Tensors) -> list[Tensor]:
+def leaves_of(values: Tensors) -> list[Tensor]:
+    """The same numbers as the roots of a graph."""
     return [value.detach().requires_grad_() for value in values]
 
 
 def _duals(values: Tensors, tangents: Tensors) -> list[Tensor]:
-    return [_make_dual(v, t) for v, t in zip(_leaves(values), tangents, strict=True)]
+    return [_make_dual(v, t) for v, t in zip(leaves_of(values), tangents, strict=True)]
 
 
 def _primal(tensor: Tensor) -> Tensor:

@@ -78,7 +78,8 @@ class Risk:
         """
         parameters = {**self.stand_in.parameters, **dict(zip(self.layout.names, values, strict=True))}
         stand_in = StandIn(subject=self.stand_in.subject, parameters=parameters, dtype=self.stand_in.dtype)
-        with isolated(stand_in.subject, mode=self.mode, seed=self.seed), exact_rules():
+        constants = {id(value): own for value, own in zip(values, self.values, strict=True)}
+        with isolated(stand_in.subject, mode=self.mode, seed=self.seed), exact_rules(constants):
             return stand_in.run(work, seed=self.seed)
 
     def outputs(self, model: nn.Module) -> Any:
