@@ -35,8 +35,9 @@ class _Local:
     workers: int | None = None
     """Worker processes, by default one per CPU; 0 runs every trial in this process."""
 
-    threads_per_worker: int = 1
-    """Threads of each worker. Other than 1, results may differ in the last digits."""
+    threads_per_worker: int | None = None
+    """Threads of each worker: 1; with one worker and spectra, one per CPU. Other than 1, results may differ in the last
+    digits."""
 
     def drive(self, recipe: Recipe, out: Path) -> None:
         """Run what is left of the comparison, with progress, and print its results."""
@@ -47,10 +48,11 @@ class _Local:
         workers = cpus if self.workers is None else self.workers
         if workers < 0:
             raise ValueError(f"workers must not be negative, got {workers}.")
-        if self.threads_per_worker < 1:
-            raise ValueError(f"threads-per-worker must be at least 1, got {self.threads_per_worker}.")
+        alone = workers == 1 and recipe.measures_curvature
+        threads = (cpus if alone else 1) if self.threads_per_worker is None else self.threads_per_worker
+        if threads < 1:
+            raise ValueError(f"threads-per-worker must be at least 1, got {threads}.")
         command = shlex.join(["normscope", *sys.argv[1:]])
-        threads = self.threads_per_worker
         engine = LocalEngine(workers=workers, threads_per_worker=threads) if workers else InlineEngine(threads=threads)
         with progress(workers=max(workers, 1)) as listen:
             folder = compare(recipe, out=out, engine=engine, command=command, write_report=_write_report, listen=listen)

@@ -74,7 +74,15 @@ class Subject:
             ValueError: `loss_fn` returned anything but one number.
         """
         inputs, targets = batch
-        loss = self.loss_fn(self.outputs(model, inputs), targets)
+        return self.loss_of(self.outputs(model, inputs), targets)
+
+    def loss_of(self, outputs: Any, targets: Any) -> Tensor:
+        """The scalar loss of `outputs`.
+
+        Raises:
+            ValueError: `loss_fn` returned anything but one number.
+        """
+        loss = self.loss_fn(outputs, targets)
         if not isinstance(loss, Tensor) or loss.ndim != 0:
             arrived = f"a tensor of shape {tuple(loss.shape)}" if isinstance(loss, Tensor) else f"a {_kind(loss)}"
             raise ValueError(

@@ -16,7 +16,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColum
 from rich.text import Text
 
 from normscope.console import tables
-from normscope.study.compare import Event, Failed, Finished, Planned, Started
+from normscope.study.compare import Advanced, Event, Failed, Finished, Planned, Reporting, Started
 from normscope.study.plan import Trial, cost
 from normscope.study.records import load_trials
 
@@ -37,18 +37,24 @@ class Tally:
     seconds: dict[str, float] = field(init=False)  # of finished trials, by id
     failed: set[str] = field(default_factory=set)
     running: dict[str, float] = field(default_factory=dict)  # id -> when it started
+    doing: dict[str, str] = field(default_factory=dict)  # id -> how far its latest measurement is
     began: float = field(init=False)
 
     def __post_init__(self) -> None:
         self.seconds = dict(self.plan.finished)
         self.began = self.clock()
 
-    def take(self, event: Started | Finished | Failed) -> None:
+    def take(self, event: Started | Advanced | Finished | Failed) -> None:
         """Count the event."""
         if isinstance(event, Started):
             self.running[event.trial.id] = self.clock()
             return
+        if isinstance(event, Advanced):
+            of = "" if event.total is None else f" of {event.total}"
+            self.doing[event.trial.id] = f"{event.what}: {event.done}{of} products"
+            return
         self.running.pop(event.trial.id, None)
+        self.doing.pop(event.trial.id, None)
         if isinstance(event, Finished):
             self.seconds[event.trial.id] = event.seconds
         else:
@@ -97,7 +103,8 @@ class Tally:
 
     def describe_running(self) -> str:
         """What runs now: the first of the running trials, and how many more."""
-        names = [str(trial) for trial in self.plan.trials if trial.id in self.running]
+        running = [trial for trial in self.plan.trials if trial.id in self.running]
+        names = [f"{trial}{f', {doing}' if (doing := self.doing.get(trial.id)) else ''}" for trial in running]
         if not names:
             return "starting"
         return names[0] if len(names) == 1 else f"{names[0]} and {len(names) - 1} more"
@@ -138,7 +145,7 @@ class _Display:
             self._begin(event)
             return
         assert self._tally is not None
-        if not isinstance(event, Started | Finished | Failed):
+        if isinstance(event, Reporting):
             self._view.say("writing the report")
             return
         self._tally.take(event)
@@ -150,6 +157,9 @@ class _Display:
 
     def _begin(self, plan: Planned) -> None:
         self._tally = Tally(plan, self._workers)
+        if plan.cost is not None:
+            left = [trial.id for trial in plan.trials if trial.id not in plan.finished]
+            self._view.print(plan.cost.describe(left, workers=self._workers))
         kept = f", {len(plan.finished)} of them finished before" if plan.finished else ""
         self._view.print(f"{plan.folder}: {len(plan.trials)} trials{kept}")
         self._view.print(tables.results_header())

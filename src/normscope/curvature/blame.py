@@ -18,26 +18,26 @@ from normscope.subject import Subject
 
 
 def culprit(kind: Kind, risk: Risk, candidates: Sequence[Machinery]) -> str:
-    """The first layer for which, on its own, no candidate is exact; the model or its loss where every layer passes."""
-    for name, module, arguments in _calls(risk):
+    """The innermost layer for which, on its own, no candidate is exact; else the model or its loss."""
+    calls = sorted(_calls(risk), key=lambda call: -call[0].count("."))
+    for name, module, arguments in calls:
         if not any(_passes(kind, machinery, module, arguments, risk) for machinery in candidates):
-            return f"the layer {name or '(the model itself)'} ({type(module).__name__})"
+            return f"the layer {name} ({type(module).__name__})"
     return "the model outside its layers, or its loss,"
 
 
 def _calls(risk: Risk) -> list[tuple[str, nn.Module, tuple[Any, ...]]]:
-    """Each leaf module of the model with the positional arguments of its first call."""
+    """Each module within the model with the arguments of its first call."""
     calls: dict[str, tuple[str, nn.Module, tuple[Any, ...]]] = {}
 
     def watch(name: str) -> Any:
-        def hook(module: nn.Module, arguments: tuple[Any, ...]) -> None:
-            calls.setdefault(name, (name, module, copies(arguments)))
+        def hook(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+            calls.setdefault(name, (name, module, copies((args, kwargs))))
 
         return hook
 
-    modules = risk.stand_in.subject.model.named_modules()
-    leaves = [(name, module) for name, module in modules if not any(True for _ in module.children())]
-    handles = [module.register_forward_pre_hook(watch(name)) for name, module in leaves]
+    modules = [(name, module) for name, module in risk.stand_in.subject.model.named_modules() if name]
+    handles = [module.register_forward_pre_hook(watch(name), with_kwargs=True) for name, module in modules]
     try:
         risk.call(risk.values, risk.outputs)
     finally:
@@ -74,7 +74,8 @@ class _Alone(nn.Module):
         leaves = list(self._fixed)
         for place, argument in zip(self._places, self.arguments, strict=True):
             leaves[place] = argument
-        return self.module(*pytree.tree_unflatten(leaves, self._spec))
+        args, kwargs = pytree.tree_unflatten(leaves, self._spec)
+        return self.module(*args, **kwargs)
 
 
 def _quadratic(outputs: Any, _targets: Tensor) -> Tensor:

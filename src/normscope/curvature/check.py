@@ -10,6 +10,7 @@ from typing import final
 import torch
 from torch import Tensor, nn
 
+from normscope.curvature.backward import pull_back_or_zero
 from normscope.curvature.machinery import GGN, Kind
 from normscope.curvature.parameters import Layout
 from normscope.curvature.products import Product, differentiable_outputs
@@ -104,17 +105,17 @@ def _ggn_difference(risk: Risk, v: Sequence[Tensor], step: float) -> list[Tensor
     ahead, behind = (outputs_at(_moved(risk.values, v, sign * step)) for sign in (1, -1))
     pushed = [(a.detach() - b.detach()) / (2 * step) for a, b in zip(ahead, behind, strict=True)]
 
-    def work(model: nn.Module) -> tuple[Tensor, ...]:
+    def work(model: nn.Module) -> list[Tensor]:
         outputs, rebuild = differentiable_outputs(risk, model)
 
-        def slopes(sign: int) -> tuple[Tensor, ...]:
+        def slopes(sign: int) -> list[Tensor]:
             points = [(o.detach() + sign * step * p).requires_grad_() for o, p in zip(outputs, pushed, strict=True)]
-            return torch.autograd.grad(risk.loss_of(rebuild(points)), points, allow_unused=True, materialize_grads=True)
+            return pull_back_or_zero([risk.loss_of(rebuild(points))], points)
 
         curved = [(a - b) / (2 * step) for a, b in zip(slopes(1), slopes(-1), strict=True)]
-        return torch.autograd.grad(outputs, leaves, curved, allow_unused=True, materialize_grads=True)
+        return pull_back_or_zero(outputs, leaves, curved)
 
-    return list(risk.call(leaves, work))
+    return risk.call(leaves, work)
 
 
 def _moved(values: Sequence[Tensor], v: Sequence[Tensor], step: float) -> list[Tensor]:

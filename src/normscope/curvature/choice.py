@@ -43,15 +43,13 @@ class Exactness:
     def check(self, machinery: Machinery) -> Check | None:
         """The machinery's check if it passed; None, and the reason in `refused`, if not.
 
-        Two machineries that differ only in what they keep between products share a check.
+        Two machineries that differ only in what they keep between products share a check that passed.
         """
-        if machinery.way not in self._found:
-            self._found[machinery.way] = self._checked(machinery)
-        if self._found[machinery.way] is None and machinery.name not in self.refused:
-            self.refused[machinery.name] = next(
-                self.refused[m.name] for m in self._candidates if m.way == machinery.way
-            )
-        return self._found[machinery.way]
+        if machinery.name not in self._found:
+            shared = [self._found.get(m.name) for m in self._candidates if m.way == machinery.way]
+            passed = next((check for check in shared if check is not None), None)
+            self._found[machinery.name] = passed or self._checked(machinery)
+        return self._found[machinery.name]
 
     def first(self) -> Machinery:
         """The first of the candidates that is right; those after it are not looked at.

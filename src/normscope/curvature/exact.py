@@ -1,9 +1,10 @@
 """Functions of torch whose second derivative is missing or wrong, computed from others whose derivatives are right.
 
 Found in torch 2.13 by finite differences of gradients in float64: the backward passes of `group_norm`, `silu` and
-`mish` have no forward-mode derivative, fused attention has no second derivative at all, and that of `_weight_norm` is
-wrong, and `embedding` gives a padding row no gradient while the gradients of others do depend on it.
-tests/curvature/test_exact.py holds each of these facts, so that a release that mends one shows up there.
+`mish` have no forward-mode derivative, that of `hardsigmoid` has none at all, as have fused attention and the fused
+recurrent kernels; the second derivative of `_weight_norm` is wrong; and `embedding` gives a padding row no gradient
+although the gradients of others depend on it. tests/curvature/test_exact.py holds each of these facts, so that a
+release that mends one shows up there.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from __future__ import annotations
 import contextlib
 import functools
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 import torch.nn.functional as F
@@ -51,6 +52,30 @@ def mish(input: Tensor, inplace: bool = False) -> Tensor:  # noqa: ARG001
     return input * torch.tanh(F.softplus(input))
 
 
+def hardsigmoid(input: Tensor, inplace: bool = False) -> Tensor:  # noqa: ARG001
+    """`torch.nn.functional.hardsigmoid` from primitives."""
+    return F.relu6(input + 3) / 6
+
+
+def _by_native_kernels(recurrent: Callable[..., Any]) -> Callable[..., Any]:
+    """A recurrent layer without the libraries whose fused kernels have no second derivative."""
+
+    def native(*args: Any, **kwargs: Any) -> Any:
+        with _switched_off(torch.backends.mkldnn), _switched_off(torch.backends.cudnn):
+            return recurrent(*args, **kwargs)
+
+    return native
+
+
+@contextlib.contextmanager
+def _switched_off(library: Any) -> Iterator[None]:
+    enabled, library.enabled = library.enabled, False
+    try:
+        yield
+    finally:
+        library.enabled = enabled
+
+
 def weight_norm(v: Tensor, g: Tensor, dim: int = 0) -> Tensor:
     r"""`torch._weight_norm` from primitives, :math:`g v / \|v\|` with the norm over all axes but `dim` (-1: all)."""
     dims = tuple(axis for axis in range(v.ndim) if dim == -1 or axis != dim % v.ndim)
@@ -75,23 +100,27 @@ def embedding(
     found = F.embedding(input, weight, None, max_norm, norm_type, scale_grad_by_freq)
     if padding_idx is None:
         return found
-    row = constants.get(id(weight), forward_ad.unpack_dual(weight).primal)[padding_idx].detach()
+    own: Tensor = forward_ad.unpack_dual(weight).primal  # type: ignore[no-untyped-call]
+    row = constants.get(id(weight), own)[padding_idx].detach()
     return torch.where((input == padding_idx % len(weight)).unsqueeze(-1), row, found)
 
 
-_RULES: Mapping[Callable[..., Any], Callable[..., Any]] = {
+_Rules: TypeAlias = Mapping[Callable[..., Any], Callable[..., Any]]
+_RULES: _Rules = {
     F.group_norm: group_norm,
     torch.group_norm: group_norm,
     F.silu: silu,
     torch._C._nn.silu: silu,
     F.mish: mish,
     torch._C._nn.mish: mish,
+    F.hardsigmoid: hardsigmoid,
     torch._weight_norm: weight_norm,
+    **{layer: _by_native_kernels(layer) for layer in (torch.lstm, torch.gru, torch.rnn_tanh, torch.rnn_relu)},
 }
 
 
 class _ExactRules(TorchFunctionMode):
-    def __init__(self, rules: Mapping[Callable[..., Any], Callable[..., Any]]) -> None:
+    def __init__(self, rules: _Rules) -> None:
         super().__init__()
         self._rules = rules
 
@@ -107,6 +136,6 @@ def exact_rules(constants: Mapping[int, Tensor]) -> Iterator[None]:
 
     `constants` maps the id of a parameter to the values of its parts that are not differentiated by.
     """
-    rules = {**_RULES, F.embedding: functools.partial(embedding, constants=constants)}
+    rules: _Rules = {**_RULES, F.embedding: functools.partial(embedding, constants=constants)}
     with sdpa_kernel(SDPBackend.MATH), _ExactRules(rules):
         yield

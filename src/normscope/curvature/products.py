@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.autograd import forward_ad
 from torch.utils import _pytree as pytree
 
+from normscope.curvature.backward import pull_back_or_zero
 from normscope.curvature.risk import Risk
 
 Tensors: TypeAlias = Sequence[Tensor]
@@ -32,8 +33,8 @@ def hessian_tangent(risk: Risk, direction: Tensors) -> list[Tensor]:
     with forward_ad.dual_level():
         duals = _duals(risk.values, direction)
 
-        def work(model: nn.Module) -> tuple[Tensor, ...]:
-            return torch.autograd.grad(risk.loss(model), duals, allow_unused=True, materialize_grads=True)
+        def work(model: nn.Module) -> list[Tensor]:
+            return pull_back_or_zero([risk.loss(model)], duals)
 
         return [_tangent(gradient) for gradient in risk.call(duals, work)]
 
@@ -44,12 +45,11 @@ def hessian_reverse(risk: Risk, leaves: Tensors) -> Product:
     `leaves` are the risk's values, differentiable.
     """
 
-    def work(model: nn.Module) -> tuple[Tensor, ...]:
-        loss = risk.loss(model)
-        return torch.autograd.grad(loss, leaves, create_graph=True, allow_unused=True, materialize_grads=True)
+    def work(model: nn.Module) -> list[Tensor]:
+        return pull_back_or_zero([risk.loss(model)], leaves, create_graph=True)
 
     gradients = risk.call(leaves, work)
-    return lambda direction: _differentiate(gradients, leaves, direction)
+    return lambda direction: pull_back_or_zero(gradients, leaves, direction, retain_graph=True)
 
 
 def ggn_tangent(risk: Risk, direction: Tensors) -> list[Tensor]:
@@ -57,14 +57,13 @@ def ggn_tangent(risk: Risk, direction: Tensors) -> list[Tensor]:
     with forward_ad.dual_level():
         duals = _duals(risk.values, direction)
 
-        def work(model: nn.Module) -> tuple[Tensor, ...]:
+        def work(model: nn.Module) -> list[Tensor]:
             outputs, rebuild = differentiable_outputs(risk, model)
             pushed = [_tangent(output) for output in outputs]
             points = _duals([_primal(output) for output in outputs], pushed)
             loss = risk.loss_of(rebuild(points))
-            slopes = torch.autograd.grad(loss, points, allow_unused=True, materialize_grads=True)
-            pulled = [_tangent(slope) for slope in slopes]
-            return torch.autograd.grad(outputs, duals, pulled, allow_unused=True, materialize_grads=True)
+            pulled = [_tangent(slope) for slope in pull_back_or_zero([loss], points)]
+            return pull_back_or_zero(outputs, duals, pulled)
 
         return [_primal(product) for product in risk.call(duals, work)]
 
@@ -78,34 +77,20 @@ def ggn_reverse(risk: Risk, leaves: Tensors) -> Product:
     def work(model: nn.Module) -> tuple[list[Tensor], Tensors, Tensors, list[Tensor], Tensors]:
         outputs, rebuild = differentiable_outputs(risk, model)
         weights = [torch.zeros_like(output, requires_grad=True) for output in outputs]
-        pulled = torch.autograd.grad(
-            outputs, leaves, weights, create_graph=True, allow_unused=True, materialize_grads=True
-        )
+        pulled = pull_back_or_zero(outputs, leaves, weights, create_graph=True)
         points = leaves_of(outputs)
         loss = risk.loss_of(rebuild(points))
-        slopes = torch.autograd.grad(loss, points, create_graph=True, allow_unused=True, materialize_grads=True)
+        slopes = pull_back_or_zero([loss], points, create_graph=True)
         return outputs, weights, pulled, points, slopes
 
     outputs, weights, pulled, points, slopes = risk.call(leaves, work)
 
     def product(direction: Tensors) -> list[Tensor]:
-        pushed = _differentiate(pulled, weights, direction)
-        return _differentiate(outputs, leaves, _differentiate(slopes, points, pushed))
+        pushed = pull_back_or_zero(pulled, weights, direction, retain_graph=True)
+        curved = pull_back_or_zero(slopes, points, pushed, retain_graph=True)
+        return pull_back_or_zero(outputs, leaves, curved, retain_graph=True)
 
     return product
-
-
-def _differentiate(outputs: Tensors, leaves: Tensors, weights: Tensors) -> list[Tensor]:
-    """The gradient of the inner product of outputs and weights, the graph kept; zero where nothing depends."""
-    pairs = [(output, weight) for output, weight in zip(outputs, weights, strict=True) if output.requires_grad]
-    if not pairs:
-        return [torch.zeros_like(leaf) for leaf in leaves]
-    connected, theirs = zip(*pairs, strict=True)
-    return list(
-        torch.autograd.grad(
-            connected, list(leaves), theirs, retain_graph=True, allow_unused=True, materialize_grads=True
-        )
-    )
 
 
 def differentiable_outputs(risk: Risk, model: nn.Module) -> tuple[list[Tensor], Callable[[Tensors], Any]]:

@@ -9,6 +9,7 @@ from typing import Any, TypeAlias, TypeVar, final
 import torch
 from torch import Tensor, nn
 
+from normscope.curvature.backward import pull_back
 from normscope.curvature.exact import exact_rules
 from normscope.curvature.parameters import Layout
 from normscope.isolation import Mode, StandIn, copies, isolated
@@ -108,11 +109,9 @@ def gradient(risk: Risk, values: Sequence[Tensor] | None = None) -> list[Tensor]
     """
     leaves = [value.detach().requires_grad_() for value in (risk.values if values is None else values)]
 
-    def work(model: nn.Module) -> tuple[Tensor, tuple[Tensor | None, ...]]:
+    def work(model: nn.Module) -> tuple[Tensor, list[Tensor | None]]:
         loss = risk.loss(model)
-        if not loss.requires_grad:
-            return loss, (None,) * len(leaves)
-        return loss.detach(), torch.autograd.grad(loss, leaves, allow_unused=True)
+        return loss.detach(), pull_back([loss], leaves)
 
     loss, gradients = risk.call(leaves, work)
     if not torch.isfinite(loss):

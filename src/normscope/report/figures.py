@@ -8,18 +8,12 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 
-from normscope.report import summary
-from normscope.report.intervals import log_t_interval, t_interval
+from normscope.report import curvature, summary
+from normscope.report.lines import STEP, SURVIVORS, Recipe, at_chosen_rate, bands, figure_of, floats, lines
 from normscope.report.specification import Axis, Figure, HeatMap, LineFigure, Panel, Series
-
-Recipe = Mapping[str, Any]
-
-# Points drawn in one panel, all lines together: 150 steps of ten normalizers. It bounds the page, whatever `steps` is.
-MAX_POINTS = 1500
 
 _SITE = Axis("depth (normalizer site)")
 _LAYER = Axis("depth (affine layer)")
-_STEP = Axis("optimizer steps done")
 _CORRELATION = Axis("correlation", bounds=(-1.0, 1.0))
 
 
@@ -32,8 +26,10 @@ def draw(frame: pd.DataFrame, recipe: Recipe) -> tuple[Figure, ...]:
         training,
         correlation_in_training,
         learning_rate,
+        curvature.sharpness,
     )
-    return tuple(figure for build in builders if (figure := build(frame, recipe)) is not None)
+    drawn = [figure for build in builders if (figure := build(frame, recipe)) is not None]
+    return (*drawn, *curvature.spectral_densities(frame, recipe))
 
 
 def information_propagation(frame: pd.DataFrame, recipe: Recipe) -> LineFigure | None:
@@ -45,26 +41,26 @@ def information_propagation(frame: pd.DataFrame, recipe: Recipe) -> LineFigure |
         "cosine of the flattened outputs of a normalizer site for a batch x and for x + noise, where the noise is "
         f"Gaussian with {recipe['noise']} of the standard deviation of x and each batch meets its own statistics; "
         f"{_averaged(recipe)}. Near 1: ordered, the difference fades. Falling towards 0: chaotic, similar inputs "
-        f"become unlike. {_bands(recipe)} Grey dashed: the infinite-width mean-field map of the same row, started at "
+        f"become unlike. {bands(recipe)} Grey dashed: the infinite-width mean-field map of the same row, started at "
         "the measured first site and averaged over seeds; rows without a theory have none."
     )
-    return _figure("information_propagation", "Information propagation by depth", caption, [panel])
+    return figure_of("information_propagation", "Information propagation by depth", caption, [panel])
 
 
 def gradient_correlation(frame: pd.DataFrame, recipe: Recipe) -> LineFigure | None:
     """Correlation of the gradients of two batches by depth at initialization."""
     rows = frame[(frame["kind"] == "init") & (frame["probe"] == "gradient_correlation")]
     panels = [
-        Panel(title, _LAYER, _CORRELATION, _lines(rows[rows["name"] == name], recipe, along="depth", axis=_CORRELATION))
+        Panel(title, _LAYER, _CORRELATION, lines(rows[rows["name"] == name], recipe, along="depth", axis=_CORRELATION))
         for name, title in _PAIRS.items()
     ]
     caption = (
         "Whether two batches ask an affine layer for the same update, at initialization. Correlation is the cosine of "
         "the layer's loss gradients (parameters with more than one dimension, flattened) on two batches: a batch and "
         f"its noisy copy (noise {recipe['noise']} of the standard deviation, same labels), and two batches that share "
-        f"no example; {_averaged(recipe)}. {_bands(recipe)}"
+        f"no example; {_averaged(recipe)}. {bands(recipe)}"
     )
-    return _figure("gradient_correlation", "Gradient correlation by depth", caption, panels)
+    return figure_of("gradient_correlation", "Gradient correlation by depth", caption, panels)
 
 
 def gradient_norm(frame: pd.DataFrame, recipe: Recipe) -> LineFigure | None:
@@ -76,15 +72,15 @@ def gradient_norm(frame: pd.DataFrame, recipe: Recipe) -> LineFigure | None:
         "How gradients grow or fade on their way back to the input, at initialization: the Euclidean norm of the "
         "gradient of the mean cross-entropy of a batch with respect to the output of each normalizer site; "
         f"{_averaged(recipe)}. "
-        f"{_bands(recipe, log=True)} Grey dashed: the mean-field growth of the same row, anchored at the measured last "
+        f"{bands(recipe, log=True)} Grey dashed: the mean-field growth of the same row, anchored at the measured last "
         "site and followed backwards."
     )
-    return _figure("gradient_norm", "Gradient norm by depth", caption, [panel])
+    return figure_of("gradient_norm", "Gradient norm by depth", caption, [panel])
 
 
 def training(frame: pd.DataFrame, recipe: Recipe) -> LineFigure | None:
     """Validation accuracy and training loss against step, each normalizer at its chosen learning rate."""
-    rows = _at_chosen_rate(frame, recipe)
+    rows = at_chosen_rate(frame, recipe)
     accuracy = Axis("validation accuracy", bounds=(0.0, 1.0))
     loss = Axis("training loss", "nats", log=True)
     panels = [
@@ -96,15 +92,15 @@ def training(frame: pd.DataFrame, recipe: Recipe) -> LineFigure | None:
     caption = (
         "Early training at the learning rate that each normalizer's validation accuracy chose (results table). "
         "Accuracy is on the validation split; loss is the cross-entropy of the training batch of that step, before the "
-        f"step and without penalty or weight decay{shown}. {_bands(recipe)} For the loss, mean and interval are those "
-        f"of the logarithm. {_SURVIVORS}"
+        f"step and without penalty or weight decay{shown}. {bands(recipe)} For the loss, mean and interval are those "
+        f"of the logarithm. {SURVIVORS}"
     )
-    return _figure("training", "Early training", caption, panels)
+    return figure_of("training", "Early training", caption, panels)
 
 
 def correlation_in_training(frame: pd.DataFrame, recipe: Recipe) -> LineFigure | None:
     """Final-layer correlation and gradient correlation against step at the chosen learning rate."""
-    rows = _at_chosen_rate(frame, recipe)
+    rows = at_chosen_rate(frame, recipe)
     panels = [
         _step_panel(rows, recipe, "outputs of the last site", _CORRELATION, "information_propagation", "correlation"),
         *(
@@ -116,9 +112,9 @@ def correlation_in_training(frame: pd.DataFrame, recipe: Recipe) -> LineFigure |
         "The same correlations while the network trains, at each normalizer's chosen learning rate: of the outputs of "
         "the last normalizer site for a batch and its noisy copy, and of the gradients of all affine parameters "
         f"together for the two kinds of batch pair; the batches stay the same throughout. Step 0 is "
-        f"initialization. {_bands(recipe)} {_SURVIVORS}"
+        f"initialization. {bands(recipe)} {SURVIVORS}"
     )
-    return _figure("correlation_in_training", "Correlations during early training", caption, panels)
+    return figure_of("correlation_in_training", "Correlations during early training", caption, panels)
 
 
 def learning_rate(frame: pd.DataFrame, recipe: Recipe) -> HeatMap | None:
@@ -142,7 +138,7 @@ def learning_rate(frame: pd.DataFrame, recipe: Recipe) -> HeatMap | None:
         color=Axis("validation accuracy"),
         normalizers=names,
         rates=tuple(float(rate) for rate in groups[0]["lr"]),
-        values=tuple(_floats(group["validation_accuracy"]) for group in groups),
+        values=tuple(floats(group["validation_accuracy"]) for group in groups),
         diverged=tuple(tuple(int(count) for count in group["diverged"]) for group in groups),
         trials=tuple(tuple(int(count) for count in group["trials"]) for group in groups),
         stable=tuple(_stable_columns(group) for group in groups),
@@ -150,74 +146,20 @@ def learning_rate(frame: pd.DataFrame, recipe: Recipe) -> HeatMap | None:
 
 
 _PAIRS = {"similar": "similar batches", "independent": "independent batches"}
-_SURVIVORS = "A seed that diverged is in the mean up to its last step and not after it."
 
 
 def _averaged(recipe: Recipe) -> str:
     return f"each seed's value is the mean over {recipe['init_batches']} batches"
 
 
-def _bands(recipe: Recipe, *, log: bool = False) -> str:
-    if recipe["seeds"] < 2:
-        return "One seed, so there is no band."
-    means = "geometric means" if log else "means"
-    of = " of the logarithm" if log else ""
-    cut = "" if log else ", drawn as far as the values can go"
-    return f"Lines are {means} over {recipe['seeds']} seeds, bands 95 % Student-t intervals{of}{cut}."
-
-
-def _figure(name: str, title: str, caption: str, panels: Iterable[Panel]) -> LineFigure | None:
-    drawn = tuple(panel for panel in panels if panel.series)
-    return LineFigure(name, title, caption, drawn) if drawn else None
-
-
 def _with_theory(rows: pd.DataFrame, probe: str, recipe: Recipe, axis: Axis) -> tuple[Series, ...]:
-    theory = _lines(rows[rows["probe"] == f"theory.{probe}"], recipe, along="depth", axis=axis, kind="theory")
-    return _lines(rows[rows["probe"] == probe], recipe, along="depth", axis=axis) + theory
-
-
-def _at_chosen_rate(frame: pd.DataFrame, recipe: Recipe) -> pd.DataFrame:
-    chosen = summary.results(frame, recipe).set_index("normalizer")["lr"]
-    rows = frame[frame["kind"] == "train"]
-    return rows[rows["lr"] == rows["normalizer"].map(chosen)]
+    theory = lines(rows[rows["probe"] == f"theory.{probe}"], recipe, along="depth", axis=axis, kind="theory")
+    return lines(rows[rows["probe"] == probe], recipe, along="depth", axis=axis) + theory
 
 
 def _step_panel(rows: pd.DataFrame, recipe: Recipe, title: str, axis: Axis, probe: str, name: str) -> Panel:
     named = rows[(rows["probe"] == probe) & (rows["name"] == name)]
-    return Panel(title, _STEP, axis, _lines(named, recipe, along="step", axis=axis))
-
-
-def _lines(
-    rows: pd.DataFrame,
-    recipe: Recipe,
-    *,
-    along: Literal["depth", "step"],
-    axis: Axis,
-    kind: Literal["measured", "theory"] = "measured",
-) -> tuple[Series, ...]:
-    """Return one line per normalizer that has rows, over seeds, in the recipe's order."""
-    names = [name for name in summary.normalizer_names(rows, recipe) if (rows["normalizer"] == name).any()]
-    limit = MAX_POINTS // max(len(names), 1)
-    return tuple(_line(rows[rows["normalizer"] == name], name, along, axis, kind, limit) for name in names)
-
-
-def _line(
-    rows: pd.DataFrame, name: str, along: str, axis: Axis, kind: Literal["measured", "theory"], limit: int
-) -> Series:
-    by_seed = rows.groupby([along, "seed"])["value"].mean().unstack("seed")
-    by_seed = by_seed.iloc[_spread(len(by_seed), limit)]
-    mean, lo, hi = (log_t_interval if axis.log else t_interval)(by_seed.to_numpy(np.float64))
-    seeds = tuple((int(seed), _floats(by_seed[seed])) for seed in by_seed.columns)
-    return Series(name, kind, _floats(by_seed.index), _floats(mean), _floats(lo), _floats(hi), seeds)
-
-
-def _spread(count: int, limit: int) -> list[int]:
-    """Return at most `limit` (at least 2) indices below `count`, evenly spread, both ends among them."""
-    return sorted({int(i) for i in np.linspace(0, count - 1, min(count, max(limit, 2))).round()})
-
-
-def _floats(values: Iterable[Any]) -> tuple[float, ...]:
-    return tuple(float(value) for value in values)
+    return Panel(title, STEP, axis, lines(named, recipe, along="step", axis=axis))
 
 
 def _stable_columns(group: pd.DataFrame) -> int | None:

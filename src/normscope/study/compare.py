@@ -6,24 +6,31 @@ from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from normscope import files
 from normscope.study import folder as folders
 from normscope.study import records
-from normscope.study.engine import Engine, Failed, Finished, Started, TrialEvent
+from normscope.study.engine import Advanced, Engine, Failed, Finished, Started, TrialEvent
 from normscope.study.plan import Trial, plan
 from normscope.study.recipe import Recipe, check
+
+if TYPE_CHECKING:
+    from normscope.study.cost import Cost
 
 
 @dataclass(frozen=True, slots=True)
 class Planned:
-    """The run folder stands, and these trials are to do; `finished` has the seconds of those done before, by id."""
+    """The run folder stands, and these trials are to do; `finished` has the seconds of those done before, by id.
+
+    `cost` says what products with the Hessian will take, where there are any.
+    """
 
     folder: Path
     recipe: Recipe
     trials: tuple[Trial, ...]
     finished: dict[str, float]
+    cost: Cost | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +43,7 @@ class Reporting:
 Event: TypeAlias = Planned | TrialEvent | Reporting
 
 __all__ = [
+    "Advanced",
     "Event",
     "Failed",
     "Finished",
@@ -98,7 +106,7 @@ def compare(
             _write_head(folder, recipe, prepared)
         trials = plan(recipe)
         finished = records.finished(folder, trials)
-        listen(Planned(folder, recipe, trials, finished))
+        listen(Planned(folder, recipe, trials, finished, None if prepared is None else prepared.cost))
         _run(engine, folder, [trial for trial in trials if trial.id not in finished], listen)
         listen(Reporting(folder))
         write_report(folder)
@@ -126,24 +134,28 @@ def is_finished(folder: Path, recipe: Recipe) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class _Prepared:
-    """Head of a run folder, ready to be written: which data, and how this session was started."""
+    """Head of a run folder, ready to be written: which data, how this session was started, and what it will cost."""
 
     data: dict[str, Any]
     provenance: dict[str, Any]
+    cost: Cost | None
 
 
 def _prepare(recipe: Recipe, folder: Path, engine: Engine, command: str) -> _Prepared:
     """Try out everything the recipe names, before a folder is made or a trial begun."""
-    from normscope.study import preparation, provenance
+    from normscope.study import cost, preparation, provenance
 
-    description = preparation.describe(preparation.try_out(recipe))
+    dataset = preparation.try_out(recipe)
+    description = preparation.describe(dataset)
     if folders.is_run_folder(folder) and records.data(folder)["sha256"] != description["sha256"]:
         raise ValueError(
             f"the data set {recipe.data} is not the one {folder} was begun with (its SHA-256 differs); "
             "bring the old data back, or choose another --out."
         )
-    made_with = provenance.describe(command=command, device=preparation.device_name(), engine=engine.describe())
-    return _Prepared(description, made_with)
+    means = engine.describe()
+    made_with = provenance.describe(command=command, device=preparation.device_name(), engine=means)
+    expected = cost.estimate(recipe, dataset, workers=means["workers"], threads=means["threads_per_worker"])
+    return _Prepared(description, made_with, expected)
 
 
 def _write_head(folder: Path, recipe: Recipe, prepared: _Prepared) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import traceback
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
@@ -43,7 +43,17 @@ class Failed:
     fatal: bool
 
 
-TrialEvent: TypeAlias = Started | Finished | Failed
+@dataclass(frozen=True, slots=True)
+class Advanced:
+    """So many products of the Hessian are done of what the trial measures now; `total` is None where unknown."""
+
+    trial: Trial
+    what: str
+    done: int
+    total: int | None
+
+
+TrialEvent: TypeAlias = Started | Advanced | Finished | Failed
 
 
 class Engine(Protocol):
@@ -60,7 +70,10 @@ class Engine(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class InlineEngine:
-    """Runs one trial after the other in this process: for notebooks, debuggers and tests."""
+    """Runs one trial after the other in this process: for notebooks, debuggers and tests.
+
+    What a trial has done is told when it ends, and nothing on the way.
+    """
 
     threads: int = 1
 
@@ -75,7 +88,7 @@ class InlineEngine:
         before = torch.get_num_threads()
         torch.set_num_threads(self.threads)
         try:
-            session = Session(folder)
+            session = Session(folder, share=1.0)
             for trial in trials:
                 yield Started(trial)
                 yield session.attempt(trial.id)
@@ -84,11 +97,13 @@ class InlineEngine:
 
 
 class Session:
-    """Runs trials of one run folder in this process; the recipe and the data are read once."""
+    """Runs trials of one run folder in this process, with its share of the memory; recipe and data are read once."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, share: float) -> None:
         self._folder = folder
         self._recipe = records.resolved(folder)
+        # Looked at before any product is prepared: what this session takes later is not to shrink its own share.
+        self._memory_limit = _memory_limit(share) if self._recipe.measures_curvature else None
         self._trials = {trial.id: trial for trial in plan(self._recipe)}
 
     @functools.cached_property
@@ -97,13 +112,20 @@ class Session:
 
         return load_on_device(self._recipe)
 
-    def attempt(self, trial_id: str) -> Finished | Failed:
+    def attempt(self, trial_id: str, listen: Callable[[Advanced], None] = lambda _event: None) -> Finished | Failed:
         """Run a trial from its beginning; an exception fails it and leaves its traceback in its folder."""
         from normscope.study.trial import run
 
         trial = self._trials[trial_id]
         try:
-            seconds = run(self._folder, trial, self._recipe, self._dataset)
+            seconds = run(
+                self._folder,
+                trial,
+                self._recipe,
+                self._dataset,
+                memory_limit=self._memory_limit,
+                advance=lambda what, done, total: listen(Advanced(trial, what, done, total)),
+            )
         except Exception as error:
             place = self._folder / folders.TRIALS / trial.id
             with contextlib.suppress(OSError):
@@ -112,3 +134,9 @@ class Session:
             reason = " ".join(f"{type(error).__name__}: {error}".split())
             return Failed(trial, reason, fatal=isinstance(error, OSError))
         return Finished(trial, seconds)
+
+
+def _memory_limit(share: float) -> int | None:
+    from normscope.study.preparation import memory_limit
+
+    return memory_limit(share=share)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Mapping
 
 import torch
 import torch.nn.functional as F
@@ -15,6 +16,7 @@ from normscope.probes import Reading
 from normscope.study import seeds
 from normscope.study.building import network
 from normscope.study.plan import Trial
+from normscope.study.probing import ProbeName
 from normscope.study.recipe import Recipe
 from normscope.study.rows import Rows
 
@@ -27,17 +29,19 @@ def measure_initialization(trial: Trial, recipe: Recipe, dataset: Dataset, rows:
     batch, *more = itertools.islice(stream, recipe.init_batches)
     subject = probes.Subject(model, F.cross_entropy, batch, more=more)
 
-    def measure(probe: probes.Probe, name: str) -> Reading:
-        reading = probe(subject, generator=seeds.generator(trial.seed, "probe", 0))
-        write_reading(rows, reading, name)
-        return reading
-
-    propagation = measure(probes.InformationPropagation(noise=recipe.noise), "correlation")
-    measure(probes.GradientCorrelation(pairs="similar", noise=recipe.noise), "similar")
-    measure(probes.GradientCorrelation(pairs="independent"), "independent")
-    gradient_norm = measure(probes.GradientNorm(), "norm")
+    measurements: tuple[tuple[ProbeName, str, probes.Probe], ...] = (
+        ("information_propagation", "correlation", probes.InformationPropagation(noise=recipe.noise)),
+        ("gradient_correlation", "similar", probes.GradientCorrelation(pairs="similar", noise=recipe.noise)),
+        ("gradient_correlation", "independent", probes.GradientCorrelation(pairs="independent")),
+        ("gradient_norm", "norm", probes.GradientNorm()),
+    )
+    readings: dict[ProbeName, Reading] = {}
+    for measurement, name, probe in measurements:
+        if measurement in recipe.measured:
+            readings[measurement] = probe(subject, generator=seeds.generator(trial.seed, "probe", 0))
+            write_reading(rows, readings[measurement], name)
     if not recipe.skips:
-        _write_theory(rows, trial.norm.name, propagation, gradient_norm)
+        _write_theory(rows, trial.norm.name, readings)
 
 
 def write_reading(rows: Rows, reading: Reading, name: str, *, step: int = 0, first_depth: int = 1) -> None:
@@ -59,18 +63,21 @@ def write_reading(rows: Rows, reading: Reading, name: str, *, step: int = 0, fir
         )
 
 
-def _write_theory(rows: Rows, normalizer: str, propagation: Reading, gradient_norm: Reading) -> None:
+def _write_theory(rows: Rows, normalizer: str, readings: Mapping[ProbeName, Reading]) -> None:
     """Mean-field predictions: the correlation from the first site's on, the gradient norm from the last site's back."""
     phase = theory.phase(normalizer)
     if phase is None:
         return
-    first, last = propagation.values[0].item(), gradient_norm.values[-1].item()
-    correlation_map = theory.ordered_map if phase == "ordered" else theory.chaotic_map
-    correlations = theory.propagate(correlation_map, first, len(propagation.values))
-    growth = math.sqrt(theory.gradient_growth(phase))  # of the norm; theory gives it for the square
-    layers_above = torch.arange(len(gradient_norm.values), dtype=torch.float64).flip(0)
-    _write_curve(rows, propagation, "correlation", correlations)
-    _write_curve(rows, gradient_norm, "norm", last * growth**layers_above)
+    if "information_propagation" in readings:
+        propagation = readings["information_propagation"]
+        start = propagation.values[0].item()
+        correlations = theory.propagate(theory.correlation_map(phase), start, len(propagation.values))
+        _write_curve(rows, propagation, "correlation", correlations)
+    if "gradient_norm" in readings:
+        norm = readings["gradient_norm"]
+        growth = math.sqrt(theory.gradient_growth(phase))  # of the norm; theory gives it for the square
+        layers_above = torch.arange(len(norm.values), dtype=torch.float64).flip(0)
+        _write_curve(rows, norm, "norm", norm.values[-1].item() * growth**layers_above)
 
 
 def _write_curve(rows: Rows, reading: Reading, name: str, values: Tensor) -> None:

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from normscope.study import folder as folders
-from normscope.study.engine import Failed, Finished, Session, Started, TrialEvent
+from normscope.study.engine import Advanced, Failed, Finished, Session, Started, TrialEvent
 from normscope.study.plan import Trial
 
 _GRACE_SECONDS = 5.0  # for a worker to end by itself once it is told to; less than a new driver waits for it
@@ -44,20 +44,36 @@ class LocalEngine:
         with contextlib.ExitStack() as stack:
             busy: dict[Connection, _Worker] = {}
             for _ in range(min(self.workers, len(waiting))):
-                worker = _hire(folder, self.threads_per_worker, stack)
+                worker = self._hire(folder, stack)
                 busy[worker.connection] = worker
                 yield worker.begin(waiting.popleft())
             while busy:
                 for connection in wait(list(busy)):
                     assert isinstance(connection, Connection)
-                    worker = busy.pop(connection)
-                    yield worker.outcome()
+                    worker = busy[connection]
+                    event = worker.outcome()
+                    yield event
+                    if isinstance(event, Advanced):
+                        continue
+                    del busy[connection]
                     if not waiting:
                         continue
                     if not worker.process.is_alive():
-                        worker = _hire(folder, self.threads_per_worker, stack)
+                        worker = self._hire(folder, stack)
                     busy[worker.connection] = worker
                     yield worker.begin(waiting.popleft())
+
+    def _hire(self, folder: Path, stack: contextlib.ExitStack) -> _Worker:
+        """Start a worker that is dismissed when the stack unwinds."""
+        context = multiprocessing.get_context("spawn")
+        ours, theirs = context.Pipe()
+        means = (folder, theirs, self.threads_per_worker, 1 / self.workers)
+        process = context.Process(target=_work, args=means, daemon=True)
+        with _interrupts_ignored():  # Ctrl-C is the parent's to handle; a child inherits what is ignored
+            process.start()
+        theirs.close()
+        stack.callback(_dismiss, process, ours)
+        return _Worker(process, ours)
 
 
 @dataclass
@@ -74,26 +90,15 @@ class _Worker:
             self.connection.send(trial.id)
         return Started(trial)
 
-    def outcome(self) -> Finished | Failed:
+    def outcome(self) -> Advanced | Finished | Failed:
+        """What the worker says next; its death is said for it."""
         assert self.trial is not None
         try:
-            outcome: Finished | Failed = self.connection.recv()
+            outcome: Advanced | Finished | Failed = self.connection.recv()
         except (EOFError, ConnectionResetError):
             self.process.join()
             return Failed(self.trial, _death(self.process.exitcode), fatal=False)
         return outcome
-
-
-def _hire(folder: Path, threads: int, stack: contextlib.ExitStack) -> _Worker:
-    """Start a worker that is dismissed when the stack unwinds."""
-    context = multiprocessing.get_context("spawn")
-    ours, theirs = context.Pipe()
-    process = context.Process(target=_work, args=(folder, theirs, threads), daemon=True)
-    with _interrupts_ignored():  # Ctrl-C is the parent's to handle; a child inherits what is ignored
-        process.start()
-    theirs.close()
-    stack.callback(_dismiss, process, ours)
-    return _Worker(process, ours)
 
 
 def _dismiss(process: SpawnProcess, connection: Connection) -> None:
@@ -124,7 +129,7 @@ def _interrupts_ignored() -> Iterator[None]:
         signal.signal(signal.SIGINT, before)
 
 
-def _work(folder: Path, connection: Connection, threads: int) -> None:
+def _work(folder: Path, connection: Connection, threads: int, share: float) -> None:
     """Life of a worker process: trials in, outcomes out, until the parent hangs up or is gone."""
     signal.signal(signal.SIGTERM, _leave)
     threading.Thread(target=_die_with, args=(os.getppid(),), daemon=True).start()
@@ -133,9 +138,9 @@ def _work(folder: Path, connection: Connection, threads: int) -> None:
             import torch
 
             torch.set_num_threads(threads)
-            session = Session(folder)
+            session = Session(folder, share=share)
             while True:
-                connection.send(session.attempt(connection.recv()))
+                connection.send(session.attempt(connection.recv(), connection.send))
     finally:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)  # it is leaving
 

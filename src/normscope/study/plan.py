@@ -28,7 +28,7 @@ def plan(recipe: Recipe) -> tuple[Trial, ...]:
     trials = []
     for norm in recipe.norms:
         stem = norm.label.replace(":", ",")  # a colon is not allowed in every file system's names
-        for seed in range(recipe.seeds):
+        for seed in range(recipe.seeds if recipe.measures_initialization else 0):
             trials.append(Trial(f"{stem}-init-seed{seed}", "init", norm, None, seed))
         for lr in recipe.lrs:
             for seed in range(recipe.seeds):

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from typing import Any
 
 import msgspec
 import torch
 
 from normscope import data
+from normscope.curvature.memory import available_bytes
 from normscope.study.building import network, row
 from normscope.study.recipe import Norm, Recipe
+
+_SHARE_OF_FREE_MEMORY = 0.8
 
 
 def device() -> torch.device:
@@ -75,12 +79,30 @@ def try_out(recipe: Recipe) -> data.Dataset:
             _build(recipe, recipe.norms[0], dataset, depth=getattr(recipe, field))
         except ValueError as error:
             raise ValueError(f"{field}: {error}") from None
-    small = msgspec.structs.replace(recipe, width=1)
+    if recipe.curvature_examples is not msgspec.UNSET and recipe.curvature_examples > len(dataset.train):
+        raise ValueError(
+            f"curvature_examples must not exceed the {len(dataset.train)} training examples of {dataset.name}, "
+            f"got {recipe.curvature_examples}; lower --curvature-examples."
+        )
+    shrunk = small(recipe)
     for norm in recipe.norms:
-        model = _build(small, norm, dataset, depth=8 if recipe.model == "wrn" else 1)
+        model = _build(shrunk, norm, dataset, depth=shrunk.train_depth)
         with torch.no_grad():
             model(dataset.train.inputs[:2])
     return dataset
+
+
+def small(recipe: Recipe) -> Recipe:
+    """The same with a network as small as it can be without losing what a normalizer does."""
+    if recipe.model == "wrn":
+        return msgspec.structs.replace(recipe, width=1, train_depth=8)
+    return msgspec.structs.replace(recipe, width=min(recipe.width, 8), train_depth=1)
+
+
+def memory_limit(*, share: float) -> int | None:
+    """Bytes that products may take of what is free on the device, for one of several that run side by side."""
+    free = available_bytes(device())
+    return None if math.isinf(free) else int(_SHARE_OF_FREE_MEMORY * share * free)
 
 
 def _build(recipe: Recipe, norm: Norm, dataset: data.Dataset, *, depth: int) -> torch.nn.Module:

@@ -14,62 +14,14 @@ from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
 import msgspec
+from msgspec import UNSET, UnsetType
+
+from normscope.study.probing import DEFAULT_PROBES, ProbeName, Spectrum, default_spectrum_steps, in_order
+from normscope.study.scales import SCALES, SHAPES
 
 ModelName: TypeAlias = Literal["wrn", "mlp"]
 ScaleName: TypeAlias = Literal["smoke", "laptop", "paper"]
 OptionValue: TypeAlias = bool | int | float | str | None
-
-TEN_ROWS = (
-    "none",
-    "batchnorm",
-    "batchnorm_train",
-    "layernorm",
-    "weightnorm",
-    "bmlv",
-    "lmbv",
-    "prelayernorm",
-    "regnorm",
-    "preregnorm",
-)
-
-# model -> scale -> (depth at initialization, trained depth, width)
-_SHAPES: dict[str, dict[str, tuple[int, int, int]]] = {
-    "wrn": {"smoke": (8, 8, 1), "laptop": (26, 14, 1), "paper": (26, 26, 2)},
-    "mlp": {"smoke": (8, 8, 32), "laptop": (24, 24, 128), "paper": (24, 24, 128)},
-}
-
-_SCALES: dict[str, dict[str, Any]] = {
-    "smoke": {
-        "norms": ("batchnorm", "layernorm", "prelayernorm"),
-        "lrs": (0.1,),
-        "seeds": 2,
-        "steps": 3,
-        "batch_size": 16,
-        "max_train": 256,
-        "max_eval": 64,
-        "init_batches": 2,
-    },
-    "laptop": {
-        "norms": TEN_ROWS,
-        "lrs": (0.003, 0.03, 0.3),
-        "seeds": 3,
-        "steps": 100,
-        "batch_size": 64,
-        "max_train": None,
-        "max_eval": 2000,
-        "init_batches": 4,
-    },
-    "paper": {
-        "norms": TEN_ROWS,
-        "lrs": (0.01, 0.03, 0.1, 0.3, 1.0),
-        "seeds": 5,
-        "steps": 1000,
-        "batch_size": 256,
-        "max_train": None,
-        "max_eval": None,
-        "init_batches": 4,
-    },
-}
 
 _WORDS: dict[str, OptionValue] = {"true": True, "false": False, "none": None}
 _NORM = re.compile(r"[A-Za-z0-9_]+(:[A-Za-z0-9_]+=[A-Za-z0-9_.+-]+)*")
@@ -92,6 +44,8 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
     `depth` is the model's depth where it is measured at initialization, `train_depth` where it is trained. Seeds are
     0, 1, ..., seeds - 1. `init_batches` is how many batches of `batch_size` a measurement at initialization averages.
+    `probes` is set where they are not the default ones, `curvature_examples` where one of them needs the Hessian,
+    `spectrum` where one is the spectrum; unset fields are no part of the JSON, so that they leave older ids alone.
     """
 
     kind: Literal["compare"] = "compare"
@@ -115,6 +69,24 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     momentum: float
     weight_decay: float
     penalty_weight: float
+    probes: tuple[ProbeName, ...] | UnsetType = UNSET
+    curvature_examples: int | UnsetType = UNSET
+    spectrum: Spectrum | UnsetType = UNSET
+
+    @property
+    def measured(self) -> tuple[ProbeName, ...]:
+        """The probes, in the order of `PROBES`."""
+        return DEFAULT_PROBES if self.probes is UNSET else self.probes
+
+    @property
+    def measures_initialization(self) -> bool:
+        """Whether a probe reads the untrained network by depth."""
+        return bool({*DEFAULT_PROBES} & {*self.measured})
+
+    @property
+    def measures_curvature(self) -> bool:
+        """Whether a probe takes products with the Hessian."""
+        return bool({"spectrum", "sharpness"} & {*self.measured})
 
     @property
     def id(self) -> str:
@@ -187,22 +159,70 @@ class Options:
     max_eval: int | None = None
     """At most this many validation, and as many test examples: 2000; smoke 64; paper all."""
 
+    probes: tuple[str, ...] | None = None
+    """What is measured: information_propagation,gradient_correlation,gradient_norm unless given; and, at a cost that is
+    told before anything starts, spectrum (density of the Hessian's eigenvalues) and sharpness (the largest ones)."""
+
+    curvature_examples: int | None = None
+    """Training examples the Hessian is taken on, as one batch: 512; smoke 16."""
+
+    lanczos_steps: int | None = None
+    """Products of each random vector of a spectrum: 80; smoke 8."""
+
+    lanczos_starts: int | None = None
+    """Random vectors of each spectrum: 2; smoke 1; paper 10."""
+
+    spectrum_steps: tuple[int, ...] | None = None
+    """Steps of training at which spectra are measured, 0 being initialization: 0 and 50, or the last."""
+
+    spectrum_groups: tuple[str, ...] | None = None
+    """Groups of parameters that have a spectrum of their own, as patterns on names (blocks.0.*,readout.*)."""
+
     scale: ScaleName = "laptop"
     """Size of everything left out: smoke (seconds), laptop (minutes on two cores), paper (the paper's, for a GPU)."""
 
     def resolve(self) -> Recipe:
         """Fill in the scale's values and check every field; a bad one raises ValueError."""
-        _one_of("scale", self.scale, _SCALES)
-        _one_of("model", self.model, _SHAPES)
-        defaults = _SCALES[self.scale]
-        depth, train_depth, width = _SHAPES[self.model][self.scale]
+        _one_of("scale", self.scale, SCALES)
+        _one_of("model", self.model, SHAPES)
+        defaults = SCALES[self.scale]
+        depth, train_depth, width = SHAPES[self.model][self.scale]
         given = {name: value for name, value in vars(self).items() if value is not None}
         shape = {"depth": depth, "train_depth": given.get("depth", train_depth), "width": width}
         fields = {**defaults, **shape, **given}
         fields["norms"] = [parse_norm(text) for text in fields["norms"]]
-        recipe = from_plain(fields)
+        recipe = from_plain(_with_probes(fields, given))
         check(recipe)
         return recipe
+
+
+# Option -> the probes it belongs to.
+_BELONGS: dict[str, tuple[ProbeName, ...]] = {
+    "curvature_examples": ("spectrum", "sharpness"),
+    "lanczos_steps": ("spectrum",),
+    "lanczos_starts": ("spectrum",),
+    "spectrum_steps": ("spectrum",),
+    "spectrum_groups": ("spectrum",),
+}
+
+
+def _with_probes(fields: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
+    """The recipe's fields about probes in place of the options about them."""
+    probes = in_order(given.get("probes", DEFAULT_PROBES))
+    for option, owners in _BELONGS.items():
+        idle = option in given and not set(owners) & set(probes)
+        _require(not idle, f"{option} is an option of {' and '.join(owners)}; add it to probes", ", ".join(probes))
+    chosen: dict[str, Any] = {} if probes == DEFAULT_PROBES else {"probes": probes}
+    if set(probes) & {"spectrum", "sharpness"}:
+        chosen["curvature_examples"] = fields["curvature_examples"]
+    if "spectrum" in probes:
+        chosen["spectrum"] = {
+            "lanczos_steps": fields["lanczos_steps"],
+            "lanczos_starts": fields["lanczos_starts"],
+            "steps": sorted(fields.get("spectrum_steps", default_spectrum_steps(fields["steps"]))),
+            "groups": fields.get("spectrum_groups", ()),
+        }
+    return {name: value for name, value in fields.items() if name not in {*_BELONGS, "probes"}} | chosen
 
 
 def parse_norm(text: str) -> dict[str, Any]:
@@ -245,7 +265,38 @@ def check(recipe: Recipe) -> None:
     _require(len(recipe.norms) > 0, "norms must name at least one normalizer", ())
     _distinct("lrs", [f"{lr:g}" for lr in recipe.lrs])
     _distinct("norms", [norm.label for norm in recipe.norms])
+    _check_curvature(recipe)
     _require(recipe.model == "wrn" or not recipe.skips, "skips is an option of the model wrn", recipe.model)
+
+
+def _check_curvature(recipe: Recipe) -> None:
+    asked = {
+        "spectrum": "spectrum" in recipe.measured,
+        "curvature_examples": bool({"spectrum", "sharpness"} & set(recipe.measured)),
+    }
+    for name, wanted in asked.items():
+        given = getattr(recipe, name) is not UNSET
+        _require(
+            given == wanted,
+            f"{name} must be {'given' if wanted else 'left out'} with these probes",
+            ", ".join(recipe.measured),
+        )
+    if recipe.curvature_examples is not UNSET:
+        _require(recipe.curvature_examples >= 1, "curvature_examples must be at least 1", recipe.curvature_examples)
+    if recipe.spectrum is UNSET:
+        return
+    for name in ("lanczos_steps", "lanczos_starts"):
+        _require(getattr(recipe.spectrum, name) >= 1, f"{name} must be at least 1", getattr(recipe.spectrum, name))
+    steps = recipe.spectrum.steps
+    _require(len(steps) > 0, "spectrum_steps must name at least one step", steps)
+    for step in steps:
+        _require(
+            0 <= step <= recipe.steps,
+            f"spectrum_steps must lie between 0 and the {recipe.steps} steps of training",
+            step,
+        )
+    _distinct("spectrum_steps", [str(step) for step in steps])
+    _distinct("spectrum_groups", list(recipe.spectrum.groups))
 
 
 def _require(holds: bool, rule: str, arrived: object) -> None:

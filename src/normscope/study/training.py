@@ -15,8 +15,10 @@ from normscope.data import Dataset, Split, even_batches, shuffled_batches
 from normscope.nn import Penalised
 from normscope.study import seeds
 from normscope.study.building import network, row
+from normscope.study.curvature import CurvatureProbes
 from normscope.study.initialization import write_reading
 from normscope.study.plan import Trial
+from normscope.study.probing import ProbeName
 from normscope.study.recipe import Recipe
 from normscope.study.rows import Rows
 from normscope.train import Objective, fit, log_spaced, sgd
@@ -24,12 +26,13 @@ from normscope.train import Objective, fit, log_spaced, sgd
 _PROBES_PER_DECADE = 3
 
 
-def train(trial: Trial, recipe: Recipe, dataset: Dataset, rows: Rows) -> None:
+def train(trial: Trial, recipe: Recipe, dataset: Dataset, rows: Rows, curvature: CurvatureProbes | None) -> None:
     """Train at one learning rate for the recipe's steps, or until it diverges, which is a result too.
 
     Written are every step's loss; at steps spaced evenly in the logarithm the last site's correlation, the gradients'
     correlations and validation loss and accuracy; at the end test loss and accuracy, and whether it diverged: the
-    training loss left the range `fit` allows, or the last validation loss is not finite.
+    training loss left the range `fit` allows, or the last validation loss is not finite. `curvature` measures the
+    Hessian at the steps it knows.
     """
     if trial.lr is None:
         raise ValueError(f"a trial of kind {trial.kind!r} names no learning rate to train at; measure it instead.")
@@ -44,10 +47,12 @@ def train(trial: Trial, recipe: Recipe, dataset: Dataset, rows: Rows) -> None:
     optimizer = sgd(model, lr=trial.lr, momentum=recipe.momentum, weight_decay=recipe.weight_decay)
 
     def observe(step: int) -> float:
-        _probe(model, pair, recipe.noise, rows, seed=trial.seed, step=step)
+        _probe(model, pair, recipe, rows, seed=trial.seed, step=step)
         return _evaluate(model, dataset.validation, recipe.batch_size, rows, "validation", step=step)
 
+    measure_hessian = (lambda _model, _step: None) if curvature is None else curvature.observe
     validation_loss, last, diverged = observe(0), 0, False
+    measure_hessian(model, 0)
     for step in fit(objective, batches, optimizer):
         last, diverged = step.index, step.diverged
         rows.add("train", "loss", step.loss, step=step.index, unit="nats")
@@ -55,6 +60,8 @@ def train(trial: Trial, recipe: Recipe, dataset: Dataset, rows: Rows) -> None:
             rows.add("train", "penalty", step.parts["penalty"], step=step.index)
         if step.index in probe_steps and not diverged:
             validation_loss = observe(step.index)
+        if not diverged:
+            measure_hessian(model, step.index)
     if not diverged:
         _evaluate(model, dataset.test, recipe.batch_size, rows, "test", step=last)
     rows.add("outcome", "diverged", float(diverged or not math.isfinite(validation_loss)), step=last)
@@ -79,18 +86,30 @@ def _probe_batches(trial: Trial, recipe: Recipe, dataset: Dataset) -> list[tuple
 
 
 def _probe(
-    model: nn.Module, pair: list[tuple[Tensor, Tensor]], noise: float, rows: Rows, *, seed: int, step: int
+    model: nn.Module, pair: list[tuple[Tensor, Tensor]], recipe: Recipe, rows: Rows, *, seed: int, step: int
 ) -> None:
     first, second = pair
     one, two = probes.Subject(model, F.cross_entropy, first), probes.Subject(model, F.cross_entropy, first, [second])
     last_site = sum(hasattr(module, "normalizer_site") for module in model.modules())
     # The spread is taken over seeds; one batch a measurement keeps probing cheaper than the training it watches.
-    measurements: tuple[tuple[str, probes.Probe, probes.Subject], ...] = (
-        ("correlation", probes.InformationPropagation(noise=noise, select="last"), one),
-        ("similar", probes.GradientCorrelation(pairs="similar", by="network", noise=noise), one),
-        ("independent", probes.GradientCorrelation(pairs="independent", by="network"), two),
+    measurements: tuple[tuple[ProbeName, str, probes.Probe, probes.Subject], ...] = (
+        (
+            "information_propagation",
+            "correlation",
+            probes.InformationPropagation(noise=recipe.noise, select="last"),
+            one,
+        ),
+        (
+            "gradient_correlation",
+            "similar",
+            probes.GradientCorrelation(pairs="similar", by="network", noise=recipe.noise),
+            one,
+        ),
+        ("gradient_correlation", "independent", probes.GradientCorrelation(pairs="independent", by="network"), two),
     )
-    for name, probe, subject in measurements:
+    for measurement, name, probe, subject in measurements:
+        if measurement not in recipe.measured:
+            continue
         reading = probe(subject, generator=seeds.generator(seed, "probe", step))
         write_reading(rows, reading, name, step=step, first_depth=last_site)
 

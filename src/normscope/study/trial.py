@@ -12,6 +12,7 @@ from normscope import files
 from normscope.data import Dataset
 from normscope.study import folder as folders
 from normscope.study import seeds
+from normscope.study.curvature import Advance, CurvatureProbes
 from normscope.study.initialization import measure_initialization
 from normscope.study.plan import Trial
 from normscope.study.recipe import Recipe
@@ -19,8 +20,18 @@ from normscope.study.rows import Rows
 from normscope.study.training import train
 
 
-def run(folder: Path, trial: Trial, recipe: Recipe, dataset: Dataset) -> float:
+def run(
+    folder: Path,
+    trial: Trial,
+    recipe: Recipe,
+    dataset: Dataset,
+    *,
+    memory_limit: int | None = None,
+    advance: Advance = lambda _what, _done, _total: None,
+) -> float:
     """Run the trial in its own folder of the run folder, from the beginning; return the seconds it took.
+
+    `memory_limit` is in bytes, for the products of the Hessian; `advance` is told of these as they are done.
 
     The rows go to a live file as they come, and to Parquet at the end. A training that diverges is a result like any
     other; an exception leaves the folder unfinished.
@@ -32,8 +43,11 @@ def run(folder: Path, trial: Trial, recipe: Recipe, dataset: Dataset) -> float:
     folders.write_json(place / folders.TRIAL, {**_plain(trial), "device": str(dataset.train.inputs.device)})
     with (place / folders.LIVE_ROWS).open("w", encoding="utf-8") as live:
         rows = Rows(folder.name, trial, live)
-        work = measure_initialization if trial.kind == "init" else train
-        work(trial, recipe, dataset, rows)
+        if trial.kind == "init":
+            measure_initialization(trial, recipe, dataset, rows)
+        else:
+            probes = CurvatureProbes.of(trial, recipe, dataset, rows, memory_limit=memory_limit, advance=advance)
+            train(trial, recipe, dataset, rows, probes)
     files.write(place / folders.ROWS, rows.to_parquet())
     (place / folders.LIVE_ROWS).unlink()
     seconds = time.perf_counter() - started
