@@ -87,11 +87,12 @@ class Function:
 
     def hessian_by_differences(self, step: float = 1e-5) -> Tensor:
         """(size, size), column by column by central differences of the gradient."""
-        columns = [self.product_by_differences(unit, step) for unit in torch.eye(len(self.theta)).to(self.theta)]
-        return torch.stack(columns, 1)
+        return self.products_by_differences(torch.eye(len(self.theta)).to(self.theta), step)
 
-    def product_by_differences(self, v: Tensor, step: float = 1e-5) -> Tensor:
-        return (self.gradient(self.theta + step * v) - self.gradient(self.theta - step * v)) / (2 * step)
+    def products_by_differences(self, V: Tensor, step: float = 1e-5) -> Tensor:
+        """(size, columns): for columns V of length 1."""
+        ahead, behind = ([self.gradient(self.theta + sign * step * v) for v in V.unbind(1)] for sign in (1, -1))
+        return (torch.stack(ahead, 1) - torch.stack(behind, 1)) / (2 * step)
 
     def hessian_by_autograd(self) -> Tensor:
         """(size, size), row by row by double backward; right where torch's second derivatives are."""
@@ -100,8 +101,16 @@ class Function:
             (gradient,) = torch.autograd.grad(self.loss(theta), theta, create_graph=True)
         return _rows(gradient, theta)
 
+    def products_by_autograd(self, V: Tensor) -> Tensor:
+        """(size, columns): by double backward, for models too large for all rows."""
+        theta = self.theta.detach().requires_grad_()
+        with sdpa_kernel(SDPBackend.MATH):
+            (gradient,) = torch.autograd.grad(self.loss(theta), theta, create_graph=True)
+        columns = [torch.autograd.grad(gradient, theta, v, retain_graph=True)[0] for v in V.unbind(1)]
+        return torch.stack(columns, 1)
+
     def ggn(self) -> Tensor:
-        """(size, size): J'HJ with the Jacobian of the outputs row by row, and the loss's dense Hessian by the outputs."""
+        """(size, size): J'HJ, the Jacobian of the outputs row by row, and the loss's dense Hessian by the outputs."""
         theta = self.theta.detach().requires_grad_()
         with sdpa_kernel(SDPBackend.MATH):
             leaves, spec = pytree.tree_flatten(self.outputs(theta))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,13 +18,13 @@ from normscope.subject import Batch
 NUM_CLASSES = 3
 
 
-def randomized(model: nn.Module) -> nn.Module:
+def randomized(model: nn.Module, *, scale: float = 0.5) -> nn.Module:
     """In float64, every parameter and every running statistic away from its special initial value."""
     draw = torch.Generator().manual_seed(7)
     model = model.double()
     with torch.no_grad():
         for parameter in model.parameters():
-            parameter.add_(0.5 * torch.randn(parameter.shape, generator=draw, dtype=torch.float64))
+            parameter.add_(scale * torch.randn(parameter.shape, generator=draw, dtype=torch.float64))
         for name, buffer in model.named_buffers():
             if name.endswith("running_mean"):
                 buffer.add_(0.5 * torch.randn(buffer.shape, generator=draw, dtype=torch.float64))
@@ -66,7 +66,8 @@ class Case:
     batch: Batch = field(default_factory=features)
     loss: Callable[[Any, Any], Tensor] = F.cross_entropy
     forward: Callable[[nn.Module, Any], Any] | None = None
-    refused: Mapping[str, frozenset[str]] = field(default_factory=dict)  # kind -> machineries
+    modes: tuple[str, ...] = ("train",)
+    refused: frozenset[str] = frozenset()  # machineries
     double_backward: bool = True  # whether torch's own is right
 
 
@@ -81,9 +82,7 @@ def convnet(norm: Callable[[int], nn.Module], act: nn.Module | None = None) -> n
 
 
 def row_mlp(row: Any) -> nn.Module:
-    return ns.models.MLP(
-        4, NUM_CLASSES, depth=2, width=4, normalizer=row, generator=torch.Generator().manual_seed(0)
-    )
+    return ns.models.MLP(4, NUM_CLASSES, depth=2, width=4, normalizer=row, generator=torch.Generator().manual_seed(0))
 
 
 def row_convnet(row: Any) -> nn.Module:
@@ -152,9 +151,9 @@ class Cells(nn.Module):
 
 
 class Checkpointed(nn.Module):
-    def __init__(self, *, use_reentrant: bool) -> None:
+    def __init__(self, body: nn.Module, *, use_reentrant: bool) -> None:
         super().__init__()
-        self.first, self.body, self._use_reentrant = nn.Linear(4, 4), mlp(nn.BatchNorm1d), use_reentrant
+        self.first, self.body, self._use_reentrant = nn.Linear(4, 4), body, use_reentrant
 
     def forward(self, x: Tensor) -> Tensor:
         return checkpoint(self.body, self.first(x), use_reentrant=self._use_reentrant)
@@ -188,12 +187,23 @@ def keyed_loss(outputs: dict[str, Tensor], targets: Tensor) -> Tensor:
     return F.cross_entropy(outputs["logits"], targets) + outputs["auxiliary"].square().mean()
 
 
+def checkpointed(norm: Callable[[int], nn.Module], act: nn.Module) -> Case:
+    return Case(
+        build=lambda: Checkpointed(mlp(norm, act), use_reentrant=False),
+        modes=BOTH,
+        refused=frozenset({"retained"}),
+        double_backward=not isinstance(act, nn.SiLU),  # the oracle computes parts again outside its call
+    )
+
+
+BOTH = ("train", "eval")
 ROWS = {row.name: row for row in ns.normalizers()}
 
 CASES: dict[str, Case] = {}
 for _name, _row in ROWS.items():
-    CASES[f"row_{_name}_mlp"] = Case(build=lambda row=_row: row_mlp(row))
-    CASES[f"row_{_name}_conv"] = Case(build=lambda row=_row: row_convnet(row), batch=images())
+    _modes = BOTH if _row.evaluation == "running" else ("train",)
+    CASES[f"row_{_name}_mlp"] = Case(build=lambda row=_row: row_mlp(row), modes=_modes)
+    CASES[f"row_{_name}_conv"] = Case(build=lambda row=_row: row_convnet(row), batch=images(), modes=_modes)
 
 NORMS_1D: dict[str, Callable[[int], nn.Module]] = {
     "batchnorm1d": nn.BatchNorm1d,
@@ -216,22 +226,24 @@ NORMS_2D: dict[str, Callable[[int], nn.Module]] = {
 ACTIVATIONS = {
     "relu": nn.ReLU(), "relu_inplace": nn.ReLU(inplace=True), "silu": nn.SiLU(), "silu_inplace": nn.SiLU(inplace=True),
     "mish": nn.Mish(), "gelu": nn.GELU(), "gelu_tanh": nn.GELU(approximate="tanh"), "softplus": nn.Softplus(),
-    "tanh": nn.Tanh(), "elu": nn.ELU(), "leaky": nn.LeakyReLU(), "hardswish": nn.Hardswish(), "sigmoid": nn.Sigmoid(), "prelu": nn.PReLU(),
+    "tanh": nn.Tanh(), "elu": nn.ELU(), "leaky": nn.LeakyReLU(), "hardswish": nn.Hardswish(),
 }  # fmt: skip
 for _name, _norm in NORMS_1D.items():
-    CASES[_name] = Case(build=lambda norm=_norm: mlp(norm))
+    CASES[_name] = Case(build=lambda norm=_norm: mlp(norm), modes=BOTH)
 for _name, _norm in NORMS_2D.items():
-    CASES[_name] = Case(build=lambda norm=_norm: convnet(norm), batch=images())
+    CASES[_name] = Case(build=lambda norm=_norm: convnet(norm), batch=images(), modes=BOTH)
 for _name, _act in ACTIVATIONS.items():
     CASES[_name] = Case(build=lambda act=_act: mlp(nn.LayerNorm, act))
+CASES["hardsigmoid"] = Case(build=lambda: mlp(nn.LayerNorm, nn.Hardsigmoid()), double_backward=False)
 CASES |= {
-    "dropout": Case(build=lambda: nn.Sequential(nn.Dropout(0.5), mlp(), nn.AlphaDropout(0.5))),
-    "multihead_attention": Case(build=Attention, batch=sequences()),
+    "dropout": Case(modes=BOTH, build=lambda: nn.Sequential(nn.Dropout(0.5), mlp(), nn.AlphaDropout(0.5))),
+    "multihead_attention": Case(build=Attention, batch=sequences(), modes=BOTH),
     "attention": Case(build=lambda: SelfAttention(is_causal=False), batch=sequences()),
     "causal_attention": Case(build=lambda: SelfAttention(is_causal=True), batch=sequences()),
     "transformer": Case(
         build=lambda: nn.TransformerEncoderLayer(4, 2, 4, batch_first=True),
         batch=sequences(),
+        modes=BOTH,
         loss=lambda out, y: F.cross_entropy(out.mean(1), y),
     ),
     "transformer_gelu_prenorm": Case(
@@ -240,9 +252,6 @@ CASES |= {
         loss=lambda out, y: F.cross_entropy(out.mean(1), y),
     ),
     "tied": Case(build=TiedLanguageModel, batch=tokens(), loss=token_loss),
-    "embedding_padded": Case(
-        build=lambda: nn.Sequential(nn.Embedding(5, 3, padding_idx=2), nn.Linear(3, 5)), batch=tokens(), loss=token_loss
-    ),
     "lstm": Case(build=lambda: Recurrent(nn.LSTM(4, 3, batch_first=True)), batch=sequences()),
     "gru": Case(build=lambda: Recurrent(nn.GRU(4, 3, batch_first=True)), batch=sequences()),
     "rnn": Case(build=lambda: Recurrent(nn.RNN(4, 3, batch_first=True)), batch=sequences()),
@@ -252,8 +261,8 @@ CASES |= {
         build=lambda: nn.Sequential(parametrizations.weight_norm(nn.Linear(4, 4)), nn.Tanh(), nn.Linear(4, 3)),
         double_backward=False,
     ),
-    "checkpointed": Case(build=lambda: Checkpointed(use_reentrant=False)),
-    "checkpointed_reentrant": Case(build=lambda: Checkpointed(use_reentrant=True)),
+    "checkpointed": checkpointed(nn.BatchNorm1d, nn.Tanh()),
+    "checkpointed_replaced": checkpointed(lambda c: nn.GroupNorm(2, c), nn.SiLU()),
     "noisy": Case(build=Noisy),
     "keyed": Case(build=Keyed, batch=keyed_batch(), loss=keyed_loss, forward=lambda model, inputs: model(**inputs)),
 }

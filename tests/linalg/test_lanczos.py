@@ -17,6 +17,7 @@ def test_the_recursion_holds_and_its_vectors_are_orthonormal(rotated, generator)
     assert residual[:, :-1].abs().max() < 1e-14
     assert float(residual[:, -1].norm()) == pytest.approx(float(rest), rel=1e-10)
     assert run.orthogonality < 1e-14
+    assert run.corrections.max() < 1e-13
     assert run.breakdown is None
 
 
@@ -59,6 +60,11 @@ def test_a_complete_krylov_space_stops_the_run(rotated, generator, num_matvecs):
 def test_a_bulk_far_below_the_outliers_is_no_breakdown(diagonal, generator):
     eigenvalues = torch.cat([torch.tensor([50.0, 100.0]), torch.linspace(0, 1e-2, 2000)])
     assert lanczos(diagonal(eigenvalues), 30, generator=generator).breakdown is None
+
+
+def test_eigenvalues_a_little_apart_are_no_breakdown(diagonal, generator):
+    eigenvalues = 1 + 4e-12 * torch.linspace(-1, 1, 50, dtype=torch.float64)
+    assert lanczos(diagonal(eigenvalues), 2, generator=generator).breakdown is None
 
 
 def test_the_zero_matrix_is_complete_after_one_product(diagonal, generator):

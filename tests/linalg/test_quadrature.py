@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 import torch
 
@@ -40,6 +42,24 @@ def test_an_averaged_rule_is_exact_to_degree_2m_with_positive_weights(problem, g
         assert float(weights @ nodes.pow(power)) == pytest.approx(moment(power), rel=1e-11, abs=1e-11)
 
 
+@pytest.mark.parametrize("m", [3, 4, 9])
+def test_the_averaged_rule_of_the_chebyshev_weight_is_its_lobatto_rule(diagonal, generator, m):
+    """The recursion 1/sqrt(2), 1/2, 1/2, ... run there and back has the extrema of a Chebyshev polynomial as nodes."""
+    run = lanczos(diagonal(torch.linspace(-1, 1, 40)), m, generator=generator)
+    beta = torch.full((m,), 0.5, dtype=torch.float64)
+    beta[0] = 0.5**0.5
+    chebyshev = dataclasses.replace(run, diagonal=torch.zeros(m, dtype=torch.float64), off_diagonal=beta)
+
+    nodes, weights = averaged_quadrature(chebyshev)
+
+    steps = 2 * m - 2
+    extrema = torch.cos(torch.pi * torch.arange(steps, -1, -1, dtype=torch.float64) / steps)
+    shares = torch.full((steps + 1,), 1 / steps, dtype=torch.float64)
+    shares[0] = shares[-1] = 0.5 / steps
+    torch.testing.assert_close(nodes, extrema, rtol=0, atol=1e-14)
+    torch.testing.assert_close(weights, shares, rtol=0, atol=1e-14)
+
+
 @pytest.mark.parametrize("m", [1, 3])
 def test_where_there_is_nothing_to_average_the_rule_is_gauss(diagonal, generator, m):
     run = lanczos(diagonal(torch.tensor([1.0, 2.0, 4.0])), m, generator=generator)
@@ -78,8 +98,6 @@ def test_an_eigenvalue_lies_within_the_residual_of_each_node(diagonal, generator
 
 
 def test_the_loss_of_orthogonality_widens_the_residuals(diagonal, generator):
-    import dataclasses
-
     run = lanczos(diagonal(torch.linspace(0, 1, 50)), 5, generator=generator)
     lossy = dataclasses.replace(run, orthogonality=0.01)
     before, after = quadrature(run), quadrature(lossy)

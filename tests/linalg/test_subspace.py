@@ -3,6 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+from normscope.linalg.orthogonal import loss_of_orthogonality
 from normscope.linalg.subspace import Subspace
 
 
@@ -94,3 +95,14 @@ def test_a_direction_within_the_space_is_no_start(space):
     grow(space, 3)
     assert not space.begin_afresh(space.basis.rows[:3].sum(0))
     assert space.complete
+
+
+def test_the_measured_loss_of_orthogonality_widens_the_bounds(space):
+    grow(space, 6)
+    ritz = space.ritz()
+    space.basis.rows[1] += 0.01 * space.basis.rows[0]
+    loss = loss_of_orthogonality(space.basis)
+
+    expected = ritz.residuals / (1 - loss) ** 0.5 + loss * ritz.values.abs().max()
+    assert loss > 0.009
+    torch.testing.assert_close(space.measured_residuals(ritz), expected)

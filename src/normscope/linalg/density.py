@@ -127,15 +127,14 @@ def spectral_density(
     runs: list[Tridiagonal] = []
     spent = 0
     for _ in range(num_samples):
-        start = distribution(op.size, generator=generator, device=op.device)
         before = spent
         run = tridiagonalize(
             op,
             num_matvecs,
-            start=start,
+            draw=lambda: distribution(op.size, generator=generator, device=op.device),
             locked=locked,
             basis=rows,
-            progress=lambda done: progress(before + done),  # noqa: B023
+            progress=lambda done: progress(before + done),  # noqa: B023  (called within this turn of the loop)
         )
         spent += len(run.diagonal)
         runs.append(run)

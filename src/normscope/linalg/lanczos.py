@@ -75,29 +75,33 @@ def lanczos(
     """
     locked = fixed(orthogonal_to, size=op.size, dtype=op.dtype, device=op.device)
     require_count("num_matvecs", num_matvecs, most=op.size - locked.count, meaning=", the dimension of the space")
-    if start is None:
-        start = gaussian(op.size, generator=generator, device=op.device)
     rows = basis.allocate(op.size, num_matvecs, dtype=op.dtype, device=op.device)
-    return tridiagonalize(op, num_matvecs, start=start, locked=locked, basis=rows, progress=progress)
+
+    def draw() -> Tensor:
+        return gaussian(op.size, generator=generator, device=op.device) if start is None else start
+
+    return tridiagonalize(op, num_matvecs, draw=draw, locked=locked, basis=rows, progress=progress)
 
 
 def tridiagonalize(
     op: LinearOperator,
     num_matvecs: int,
     *,
-    start: Tensor,
+    draw: Callable[[], Tensor],
     locked: Basis,
     basis: Basis,
     progress: Callable[[int], None],
 ) -> Tridiagonal:
     """The run of `lanczos`, in a basis that is cleared and filled: what several runs share is allocated once.
 
+    `draw` makes the start vector, which is let go as soon as it is normalized.
+
     Raises:
         ValueError: nothing is left of the start vector, or a product is not finite.
     """
     basis.clear()
     recursion = Recursion(op)
-    if not recursion.begin(start, [locked]):
+    if not recursion.begin(draw(), [locked]):
         raise ValueError("A start vector has a part outside the vectors it is kept orthogonal to. Draw another one.")
     diagonal, off_diagonal, corrections = [], [], []
     for done in range(1, num_matvecs + 1):

@@ -9,6 +9,7 @@ from typing import Any, Literal
 import matplotlib.style
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure as Canvas
 from matplotlib.layout_engine import ConstrainedLayoutEngine
@@ -83,13 +84,16 @@ def _panel(ax: Axes, panel: Panel, looks: Mapping[str, Style]) -> None:
     ax.set_title(panel.title)
     ax.set_xlabel(panel.x.label)
     ax.set_ylabel(panel.y.label)
+    ax.set_xscale("log" if panel.x.log else "linear")
     ax.set_yscale("log" if panel.y.log else "linear")
     for position, line in enumerate(panel.series):
         _line(ax, line, position, looks)
     if panel.view:
         ax.set_ylim(panel.view)
+    if panel.x.log:
+        _log_ticks(ax.xaxis)
     if panel.y.log:
-        _log_ticks(ax)
+        _log_ticks(ax.yaxis)
 
 
 def _line(ax: Axes, line: Series, position: int, looks: Mapping[str, Style]) -> None:
@@ -117,13 +121,13 @@ def _stroke(look: Style, *, thin: bool = False) -> dict[str, Any]:
     }
 
 
-def _log_ticks(ax: Axes) -> None:
+def _log_ticks(axis: Axis) -> None:
     """Label powers of ten, or 1, 2, 5 in between where the axis is so short that few or none of them fall on it."""
-    low, high = ax.get_ylim()
+    low, high = axis.get_view_interval()
     short = high < _SHORT_AXIS * low
-    ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if short else (1,), numticks=9))
-    ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}" if short else _power_of_ten(value)))
-    ax.yaxis.set_minor_formatter(NullFormatter())
+    axis.set_major_locator(LogLocator(subs=(1, 2, 5) if short else (1,), numticks=9))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}" if short else _power_of_ten(value)))
+    axis.set_minor_formatter(NullFormatter())
 
 
 def _power_of_ten(value: float) -> str:

@@ -36,7 +36,7 @@ def charts(figure: Figure) -> tuple[Json, ...]:
 def _chart(panel: Panel, looks: Mapping[str, Style]) -> Json:
     bands = [_band(line, looks[line.normalizer]) for line in panel.series if line.kind == "measured"]
     lines = [_line(line, THEORY if line.kind == "theory" else looks[line.normalizer], panel.x) for line in panel.series]
-    view = {"range": _numbers(panel.view)} if panel.view else {}
+    view = {"range": _numbers(map(math.log10, panel.view) if panel.y.log else panel.view)} if panel.view else {}
     layout = _layout(_axis(panel.x), _axis(panel.y) | view, height=360)
     return {"data": [*filter(None, bands), *lines], "layout": layout}
 

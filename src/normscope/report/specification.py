@@ -46,13 +46,15 @@ class Panel:
 
     @property
     def view(self) -> tuple[float, float] | None:
-        """The stretch of y to show: all that is drawn but no more than y can hold; None where y has no bounds.
+        """The stretch of y to show; None where y has no bounds.
 
-        A t interval over few seeds may reach far beyond an accuracy of 1; shown whole, it would flatten every line.
+        On a log axis, the bounds. On another, all that is drawn but no more than y can hold: a t interval over few seeds may reach far beyond an accuracy of 1; shown whole, it would flatten every line.
         """
         drawn = [y for line in self.series for ys in (line.y, line.lo, line.hi) for y in ys if math.isfinite(y)]
         if self.y.bounds is None or not drawn:
             return None
+        if self.y.log:
+            return self.y.bounds
         low, high = max(min(drawn), self.y.bounds[0]), min(max(drawn), self.y.bounds[1])
         margin = 0.04 * (high - low) or 0.04
         return low - margin, high + margin

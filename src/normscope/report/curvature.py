@@ -1,0 +1,144 @@
+"""The figures of the Hessian: densities of its eigenvalues, and the outermost of them through training."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+
+import numpy as np
+import pandas as pd
+
+from normscope.report import summary
+from normscope.report.density import Rule, outline, smooth
+from normscope.report.lines import Recipe, at_chosen_rate, bands, figure_of, floats, lines
+from normscope.report.specification import Axis, LineFigure, Panel, Series
+
+# Points drawn in one panel, all lines together.
+MAX_POINTS = 2000
+
+_EIGENVALUE = Axis("eigenvalue of the Hessian")
+_DENSITY = Axis("density", log=True, bounds=(1e-10, 1e2))
+_FROM_ONE = Axis("optimizer steps done + 1", log=True)
+_PROBES = {"train": "spectrum", "eval": "spectrum.eval"}
+
+
+def spectral_densities(frame: pd.DataFrame, recipe: Recipe) -> Iterator[LineFigure]:
+    """Yield one figure per step with spectra, of all parameters in train and eval mode; and one of their groups."""
+    rows = _spectra(frame, recipe)
+    for step in sorted(rows["step"].unique()):
+        here = rows[rows["step"] == step]
+        whole = here[here["layer"] == ""]
+        modes = [_panel(whole[whole["probe"] == probe], recipe, f"{mode} mode") for mode, probe in _PROBES.items()]
+        when = "at initialization" if step == 0 else f"at step {step}"
+        name, title = f"spectral_density_step{step}", f"Spectral density of the Hessian {when}"
+        yield from _drawn(name, title, _caption(whole, recipe), modes)
+        groups = [_panel(here[here["layer"] == group], recipe, str(group)) for group in here["layer"].unique() if group]
+        caption = f"Of the parameters whose names match the pattern above each panel, in train mode. {_HOW}"
+        yield from _drawn(f"{name}_groups", f"{title}, by group", caption, groups)
+
+
+def sharpness(frame: pd.DataFrame, recipe: Recipe) -> LineFigure | None:
+    """The outermost eigenvalues of the Hessian against step, at each normalizer's chosen learning rate."""
+    rows = _with_initialization(frame, recipe)
+    rows = rows[rows["probe"] == "sharpness"]
+    rows = rows.assign(step=rows["step"] + 1)
+    known = _converged(rows)
+    panels = [
+        _step_panel(known, recipe, "lambda_max", Axis("largest eigenvalue", log=True)),
+        _step_panel(rows, recipe, "lambda_ratio", Axis("λ₁/λ₁₀", log=True)),
+        _step_panel(
+            rows[rows["value"] < 0].assign(value=-rows["value"]),
+            recipe,
+            "lambda_min",
+            Axis("−smallest eigenvalue", log=True),
+        ),
+    ]
+    caption = (
+        "The largest eigenvalue of the Hessian, its ratio to the tenth largest (the data's number of classes in the "
+        "source: few outliers above a bulk make it small), and the size of the most negative one, while the network "
+        "trains at each normalizer's chosen learning rate. Only eigenvalues that have converged are drawn: residual "
+        f"bounds at most a thousandth of the largest magnitude. {_of_what(recipe)} {bands({**recipe, 'seeds': 1})}"
+    )
+    return figure_of("sharpness", "Sharpness during early training", caption, panels)
+
+
+_HOW = (
+    "Gauss rules by stochastic Lanczos quadrature, averaged over their random starts; every node is drawn as a Gaussian "
+    "whose standard deviation is the width above the panel, √(1e-5 max(1, λ_max − λ_min)) for each normalizer, and "
+    "values below 1e-12 as 1e-12. One seed."
+)
+
+
+def _caption(rows: pd.DataFrame, recipe: Recipe) -> str:
+    same = summary.normalizer_names(rows[rows["name"] == "same_as_train"], {"norms": []})
+    again = f" In eval mode {', '.join(same)} normalize as in train mode, and have the same spectrum." if same else ""
+    return (
+        f"How many directions of parameter space have which curvature. {_of_what(recipe)} {_HOW}{again} Each "
+        "normalizer is drawn at its chosen learning rate, and left out where training ended before."
+    )
+
+
+def _of_what(recipe: Recipe) -> str:
+    return (
+        f"The Hessian is that of the mean cross-entropy of {recipe['curvature_examples']} training examples as one "
+        "batch, without penalty and weight decay, dropout off, by all parameters."
+    )
+
+
+def _spectra(frame: pd.DataFrame, recipe: Recipe) -> pd.DataFrame:
+    rows = _with_initialization(frame, recipe)
+    return rows[rows["probe"].isin(_PROBES.values())]
+
+
+def _with_initialization(frame: pd.DataFrame, recipe: Recipe) -> pd.DataFrame:
+    """Rows of training at the chosen rates; those of step 0, which no rate has touched, from whichever has them."""
+    rows = frame[(frame["kind"] == "train") & (frame["step"] == 0)]
+    later = at_chosen_rate(frame, recipe)
+    return pd.concat([rows, later[later["step"] > 0]])
+
+
+def _converged(rows: pd.DataFrame) -> pd.DataFrame:
+    """The rows lambda_max of steps at which the first eigenvalue has converged."""
+    keys = ["normalizer", "seed", "lr", "step"]
+    good = rows[(rows["name"] == "converged") & (rows["depth"] == 1) & (rows["value"] == 1)][keys]
+    return rows[rows["name"] == "lambda_max"].merge(good, on=keys)
+
+
+def _step_panel(rows: pd.DataFrame, recipe: Recipe, name: str, axis: Axis) -> Panel:
+    named = rows[(rows["name"] == name) & rows["value"].notna()]
+    return Panel(axis.title, _FROM_ONE, axis, lines(named, recipe, along="step", axis=axis))
+
+
+def _drawn(name: str, title: str, caption: str, panels: list[Panel]) -> Iterator[LineFigure]:
+    figure = figure_of(name, title, caption, panels)
+    if figure is not None:
+        yield figure
+
+
+def _panel(rows: pd.DataFrame, recipe: Recipe, title: str) -> Panel:
+    rules = {name: rule for name, rule in _rules(rows, recipe) if np.isfinite(rule.nodes).all()}
+    limit = MAX_POINTS // max(len(rules), 1)
+    series = tuple(_line(name, rule, limit) for name, rule in rules.items())
+    return Panel(f"{title}, {_widths(rules)}" if rules else title, _EIGENVALUE, _DENSITY, series)
+
+
+def _rules(rows: pd.DataFrame, recipe: Recipe) -> Iterator[tuple[str, Rule]]:
+    for name in summary.normalizer_names(rows, recipe):
+        own = rows[(rows["normalizer"] == name) & rows["name"].isin(["node", "weight"])]
+        if len(own):
+            table = own.pivot(index="depth", columns="name", values="value")
+            yield name, Rule(table["node"].to_numpy(np.float64), table["weight"].to_numpy(np.float64))
+
+
+def _widths(rules: Mapping[str, Rule]) -> str:
+    low, high = (f"{end(rule.width for rule in rules.values()):.2g}" for end in (min, max))
+    return f"width {low}" if low == high else f"widths {low} to {high}"
+
+
+def _line(name: str, rule: Rule, limit: int) -> Series:
+    grid = rule.grid()
+    density = np.maximum(smooth(rule, grid), 1e-12)
+    kept = outline(grid, np.log10(density), limit=limit)
+    x, y = floats(grid[kept]), floats(density[kept])
+    nothing = (math.nan,) * len(kept)
+    return Series(name, "measured", x, y, nothing, nothing, ((0, y),))
