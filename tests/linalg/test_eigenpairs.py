@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from normscope.linalg import top_eigenpairs
+from normscope.linalg import lanczos, ritz_pairs, top_eigenpairs
 
 RANKS = {"largest": torch.clone, "smallest": torch.neg, "magnitude": torch.abs}
 SPECTRA = {
@@ -118,3 +118,16 @@ def test_bad_options_are_refused(diagonal, generator):
         top_eigenpairs(op, generator=generator, max_vectors=12)
     with pytest.raises(ValueError, match="max_matvecs is at least 1"):
         top_eigenpairs(op, generator=generator, max_matvecs=0)
+
+
+def test_ritz_pairs_of_a_run_are_its_outermost_and_say_which_have_converged(rotated, outliers, generator):
+    op = rotated(torch.cat([outliers[:13], outliers[-200:]]))
+    pairs = ritz_pairs(lanczos(op, 40, generator=generator), 12, which="magnitude")
+    off = op.matrix @ pairs.vectors.T - pairs.vectors.T * pairs.values
+    assert (torch.linalg.vector_norm(off, dim=0) <= pairs.residuals + 1e-12).all()
+    assert pairs.converged.any()
+    assert torch.equal(pairs.converged, pairs.residuals <= 1e-3 * pairs.values.abs().max())
+    assert pairs.values.abs().diff().max() <= 0
+    assert pairs.num_matvecs == 40
+    with pytest.raises(ValueError, match="k is from 1 to 40, the products of the run"):
+        ritz_pairs(lanczos(op, 40, generator=generator), 41)

@@ -24,6 +24,8 @@ def test_half_the_products_give_smaller_errors_than_plain_quadrature(diagonal, o
     assert seen == list(range(1, op.products + 1))
     assert distance(found.density, outliers) < distance(plain, outliers) / 2
     exact = float(outliers.sum())
+    assert found.traces.trace.stderr < plain.trace().stderr / 4
+    assert abs(found.traces.trace.value - exact) < 4 * found.traces.trace.stderr
     assert found.density.trace().stderr < plain.trace().stderr / 2
     assert abs(found.density.trace().value - exact) < 4 * found.density.trace().stderr
     top = outliers[outliers.abs().argsort(descending=True)[:10]]

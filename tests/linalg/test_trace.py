@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from normscope.linalg import gaussian, top_eigenpairs, trace, traces
+from normscope.linalg import gaussian, lanczos, top_eigenpairs, trace, traces
 
 
 def test_traces_are_right_to_their_standard_errors(rotated, seed):
@@ -40,6 +40,27 @@ def test_deflation_adds_the_known_and_estimates_the_rest(rotated, outliers, gene
     assert found.trace.stderr < plain.trace.stderr / 4
     assert found.trace_of_square.value == pytest.approx(float(eigenvalues.square().sum()), rel=1e-3)
     assert found.num_matvecs == 20 + pairs.num_matvecs
+
+
+def test_a_krylov_space_adds_exactly_what_it_holds(rotated, seed):
+    eigenvalues = torch.cat([torch.linspace(-1, 1, 60), torch.tensor([5.0, 20.0])]).double()
+    op, generator = rotated(eigenvalues), torch.Generator().manual_seed(seed)
+    run = lanczos(op, 30, generator=generator)
+    plain = traces(op, 40, generator=generator)
+    found = traces(op, 40, generator=generator, deflate=run)
+
+    assert abs(found.trace.value - float(eigenvalues.sum())) < 4 * found.trace.stderr
+    assert abs(found.trace_of_square.value - float(eigenvalues.square().sum())) < 4 * found.trace_of_square.stderr
+    assert found.trace.stderr < plain.trace.stderr / 4
+    assert found.num_matvecs == 70
+
+
+def test_a_complete_krylov_space_leaves_nothing_to_chance(rotated, generator):
+    eigenvalues = torch.linspace(-1, 3, 12).double()
+    op = rotated(eigenvalues)
+    found = traces(op, 2, generator=generator, deflate=lanczos(op, 12, generator=generator))
+    assert found.trace.value == pytest.approx(float(eigenvalues.sum()), rel=1e-12)
+    assert found.trace_of_square.value == pytest.approx(float(eigenvalues.square().sum()), rel=1e-12)
 
 
 def test_products_are_counted_and_checked(diagonal, generator):

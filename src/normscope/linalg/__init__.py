@@ -4,7 +4,7 @@ from normscope.linalg.basis import InMemory, Storage
 from normscope.linalg.compact import HalfPrecision
 from normscope.linalg.density import Extreme, SpectralDensity, spectral_density
 from normscope.linalg.disk import OnDisk
-from normscope.linalg.eigenpairs import Eigenpairs, top_eigenpairs
+from normscope.linalg.eigenpairs import Eigenpairs, ritz_pairs, top_eigenpairs
 from normscope.linalg.estimate import Estimate
 from normscope.linalg.lanczos import Tridiagonal, lanczos
 from normscope.linalg.operators import DenseOperator, LinearOperator
@@ -37,6 +37,7 @@ __all__ = [
     "lanczos",
     "quadrature",
     "rademacher",
+    "ritz_pairs",
     "smooth",
     "spectral_density",
     "spectrum",

@@ -9,8 +9,10 @@ from typing import Literal, final
 import torch
 from torch import Tensor
 
+from normscope.linalg.lanczos import Tridiagonal
 from normscope.linalg.operators import LinearOperator, ignore, require_count
 from normscope.linalg.orthogonal import combine
+from normscope.linalg.quadrature import quadrature
 from normscope.linalg.sampling import gaussian
 from normscope.linalg.subspace import Ritz, Subspace
 
@@ -71,8 +73,7 @@ def top_eigenpairs(
     require_count("k", k, most=op.size, meaning=", the size of the operator")
     require_count("max_matvecs", max_matvecs)
     require_count("max_vectors", max_vectors)
-    if which not in _RANKS:
-        raise ValueError(f"`which` is one of {', '.join(_RANKS)}, but {which!r} arrived. Choose one of them.")
+    _require_which(which)
     if not tolerance > 0:
         raise ValueError(f"The tolerance is above 0, but {tolerance} arrived. Pass 1e-3, say.")
     if max_vectors < min(k + 3, op.size):
@@ -86,6 +87,32 @@ def top_eigenpairs(
         generator=generator,
     )
     return run.result(run.search(2 * k if search_matvecs is None else search_matvecs))
+
+
+def ritz_pairs(run: Tridiagonal, k: int, *, which: Which = "largest", tolerance: float = 1e-3) -> Eigenpairs:
+    """The k outermost Ritz pairs of a Lanczos run as they are; `converged` tells which are within the tolerance.
+
+    Raises:
+        ValueError: k exceeds the products of the run, or `which` is unknown.
+    """
+    rule = quadrature(run)
+    require_count("k", k, most=len(rule.nodes), meaning=", the products of the run")
+    _require_which(which)
+    first = _RANKS[which](rule.nodes).argsort(descending=True)[:k]
+    converged = rule.residuals[first] <= tolerance * rule.nodes.abs().max()
+    return Eigenpairs(
+        values=rule.nodes[first],
+        vectors=combine(run.basis, rule.vectors[:, first]),
+        residuals=rule.residuals[first],
+        converged=converged,
+        num_matvecs=len(rule.nodes),
+        note=f"{int(converged.sum())} of {k} converged in one run; not searched for copies of multiple eigenvalues",
+    )
+
+
+def _require_which(which: str) -> None:
+    if which not in _RANKS:
+        raise ValueError(f"`which` is one of {', '.join(_RANKS)}, but {which!r} arrived. Choose one of them.")
 
 
 @final

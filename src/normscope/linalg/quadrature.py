@@ -22,6 +22,7 @@ class Quadrature:
     nodes: Tensor  # (m,) float64: Ritz values
     weights: Tensor  # (m,) float64, sum 1
     residuals: Tensor  # (m,) float64
+    vectors: Tensor  # (m, m) float64: of each node, in columns, in coordinates of the run's basis
 
 
 def quadrature(tridiagonal: Tridiagonal) -> Quadrature:
@@ -42,6 +43,7 @@ def quadrature(tridiagonal: Tridiagonal) -> Quadrature:
         nodes=nodes,
         weights=vectors[0].square(),
         residuals=defects / (1 - loss) ** 0.5 + loss * nodes.abs().max(),
+        vectors=vectors,
     )
 
 

@@ -8,9 +8,10 @@ from typing import final
 
 import torch
 
-from normscope.linalg.basis import fixed
+from normscope.linalg.basis import Basis, fixed
 from normscope.linalg.eigenpairs import Eigenpairs
 from normscope.linalg.estimate import Estimate, estimate
+from normscope.linalg.lanczos import Tridiagonal
 from normscope.linalg.operators import LinearOperator, ignore, product, require_count, require_finite
 from normscope.linalg.orthogonal import project_out
 from normscope.linalg.sampling import Distribution, rademacher
@@ -31,7 +32,7 @@ def traces(
     num_samples: int,
     *,
     generator: torch.Generator,
-    deflate: Eigenpairs | None = None,
+    deflate: Eigenpairs | Tridiagonal | None = None,
     distribution: Distribution = rademacher,
     progress: Callable[[int], None] = ignore,
 ) -> Traces:
@@ -39,22 +40,23 @@ def traces(
 
     .. math:: \mathrm{tr} A = E[z^T A z], \qquad \mathrm{tr} A^2 = E\|A z\|^2
 
-    With `deflate`, z is projected onto the complement of those eigenvectors, and their eigenvalues (squared) are added:
-    the variance is then that of the rest alone, exactly so where the pairs are eigenpairs, and without bias in the
-    trace where they are Ritz pairs.
+    With `deflate`, z is projected onto the complement of a space whose share is known and added; the variance is that
+    of the rest alone. The space is that of eigenpairs, or the whole Krylov space of a Lanczos run, whose products
+    already tell :math:`\sum_i v_i^T A v_i` and :math:`\sum_i \|A v_i\|^2`. Half the products in such a run and half in
+    samples beat deflating the outliers alone where more is wanted than their share. The trace stays free of bias; that
+    of the square does with a Lanczos run, and with eigenpairs as far as they have converged.
 
-    Source: Hutchinson 1990; deflation as in Meyer, Musco, Musco and Woodruff 2021, arXiv:2010.09649.
+    Source: Hutchinson 1990; deflation as in Meyer, Musco, Musco and Woodruff 2021, arXiv:2010.09649, algorithm 1.
 
     Raises:
         ValueError: no samples, or a product that is not finite.
     """
     require_count("num_samples", num_samples)
-    locked = fixed(None if deflate is None else deflate.vectors, size=op.size, dtype=op.dtype, device=op.device)
-    values = torch.zeros(0, dtype=torch.float64) if deflate is None else deflate.values
+    known = _known(op, deflate)
     first, second = [], []
     for done in range(1, num_samples + 1):
         z = distribution(op.size, generator=generator, device=op.device)
-        project_out(locked, z)
+        project_out(known.space, z)
         Az = product(op, z.to(op.dtype)).to(torch.float64)
         quadratic, square = torch.stack([torch.dot(z, Az), torch.dot(Az, Az)]).tolist()
         require_finite(square, done)
@@ -62,9 +64,40 @@ def traces(
         second.append(square)
         progress(done)
     return Traces(
-        trace=estimate(torch.tensor(first, dtype=torch.float64) + values.sum()),
-        trace_of_square=estimate(torch.tensor(second, dtype=torch.float64) + values.square().sum()),
-        num_matvecs=num_samples + (0 if deflate is None else deflate.num_matvecs),
+        trace=estimate(torch.tensor(first, dtype=torch.float64) + known.trace),
+        trace_of_square=estimate(torch.tensor(second, dtype=torch.float64) + known.trace_of_square),
+        num_matvecs=num_samples + known.num_matvecs,
+    )
+
+
+@final
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _Known:
+    """A space, and what the matrix does on it: the sums of v'Av and of ‖Av‖² over orthonormal vectors v of it."""
+
+    space: Basis
+    trace: float
+    trace_of_square: float
+    num_matvecs: int
+
+
+def _known(op: LinearOperator, deflate: Eigenpairs | Tridiagonal | None) -> _Known:
+    if isinstance(deflate, Tridiagonal):
+        alpha, beta = deflate.diagonal, deflate.off_diagonal
+        squares = alpha.square().sum() + beta.square().sum() + beta[:-1].square().sum()
+        return _Known(
+            space=deflate.basis,
+            trace=float(alpha.sum()),
+            trace_of_square=float(squares),
+            num_matvecs=len(alpha),
+        )
+    vectors = None if deflate is None else deflate.vectors
+    values = torch.zeros(0, dtype=torch.float64) if deflate is None else deflate.values
+    return _Known(
+        space=fixed(vectors, size=op.size, dtype=op.dtype, device=op.device),
+        trace=float(values.sum()),
+        trace_of_square=float(values.square().sum()),
+        num_matvecs=0 if deflate is None else deflate.num_matvecs,
     )
 
 
@@ -73,7 +106,7 @@ def trace(
     num_samples: int,
     *,
     generator: torch.Generator,
-    deflate: Eigenpairs | None = None,
+    deflate: Eigenpairs | Tridiagonal | None = None,
     distribution: Distribution = rademacher,
     progress: Callable[[int], None] = ignore,
 ) -> Estimate:
