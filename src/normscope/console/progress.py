@@ -75,20 +75,20 @@ class Tally:
         return self.clock() - self.began
 
     def left(self) -> float | None:
-        """Estimated seconds to the end; None before any trial was timed."""
+        """Estimated seconds to the end; None before a trial, or at least a product with the Hessian, was timed."""
         known: dict[str, list[Trial]] = {}
         for trial in self.plan.trials:
             if trial.id in self.seconds:
                 known.setdefault(trial.kind, []).append(trial)
         if not known:
-            return None
+            waiting = [trial.id for trial in self.plan.trials if trial.id not in self.failed]
+            return None if self.plan.cost is None else self.plan.cost.total(waiting, workers=self.workers)
         rate = {kind: self._rate(trials) for kind, trials in known.items()}
         mean_rate = sum(rate.values()) / len(rate)
         now = self.clock()
         remaining = [
             max(
-                rate.get(trial.kind, mean_rate) * cost(trial, self.plan.recipe)
-                - (now - self.running.get(trial.id, now)),
+                rate.get(trial.kind, mean_rate) * self._cost(trial) - (now - self.running.get(trial.id, now)),
                 0.0,
             )
             for trial in self.plan.trials
@@ -99,7 +99,11 @@ class Tally:
     def _rate(self, trials: list[Trial]) -> float:
         """Seconds per unit of cost."""
         spent = sum(self.seconds[trial.id] for trial in trials)
-        return spent / sum(cost(trial, self.plan.recipe) for trial in trials)
+        return spent / sum(self._cost(trial) for trial in trials)
+
+    def _cost(self, trial: Trial) -> float:
+        products = 0 if self.plan.cost is None else self.plan.cost.products.get(trial.id, 0)
+        return cost(trial, self.plan.recipe, products=products)
 
     def describe_running(self) -> str:
         """What runs now: the first of the running trials, and how many more."""

@@ -19,7 +19,7 @@ from normscope.curvature.memory import available_bytes
 from normscope.curvature.parameters import Layout, Selection
 from normscope.curvature.products import Product
 from normscope.curvature.risk import Regularizer, Risk, gradient, loss
-from normscope.isolation import Mode
+from normscope.isolation import Mode, copies
 from normscope.subject import Batch, Subject
 
 MachineryChoice: TypeAlias = Literal["auto"] | MachineryName
@@ -125,6 +125,8 @@ class Assembled:
     report: OperatorReport
 
 
+@torch.inference_mode(mode=False)
+@torch.enable_grad()
 def assemble(
     kind: Kind,
     model: nn.Module,
@@ -136,7 +138,7 @@ def assemble(
     """Check everything, choose the machinery, and prepare it for every batch. See `CurvatureOperator`."""
     model, group = unwrapped(model)
     layout = Layout.of(model, params)
-    whole = listed(batches)
+    whole = copies(listed(batches))
     first = next(p for name, p in model.named_parameters() if name == layout.names[0])
     dtype = options.dtype or torch.promote_types(first.dtype, torch.float32)
     subject = Subject(model, loss_fn, whole[0], forward=options.forward)

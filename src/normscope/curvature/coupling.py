@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, final
 
 import torch
 from torch import Tensor, nn
@@ -17,22 +18,24 @@ def coupling_layers(risk: Risk) -> tuple[str, ...]:
     """Names of the modules whose output for an example depends on other examples, in the risk's mode.
 
     Those that declare it (`couples_batch`), torch's batch norms where they use the batch's statistics, and any other
-    module whose outputs for the rest of the batch change when the first example is replaced by the second.
+    module (the model itself is "") whose outputs for the rest of the batch change when the first example is replaced
+    by the second.
     """
     count = num_examples(risk.batch)
     if count < 2:
         return ()
-
-    def work(model: nn.Module) -> tuple[str, ...]:
-        modules = dict(model.named_modules())
-        declared = [name for name, module in modules.items() if _declares(module)]
-        before, after = _rest(risk, model, count, swap=False), _rest(risk, model, count, swap=True)
-        changed = [name for name in before if name in after and not _equal(before[name], after[name])]
-        # The outputs after the first coupled layer differ too; without a declaration, the first one is to blame.
-        return tuple(declared) or tuple(changed[:1])
-
     with torch.no_grad():
-        return risk.call(risk.values, work)
+        declared = risk.call(risk.values, _declaring)
+        if declared:
+            return declared
+        # Each in an evaluation of its own, so that a model that draws draws the same.
+        before, after = (risk.call(risk.values, _Rest(risk, count, inputs)) for inputs in _inputs(risk, count))
+        changed = [name for name in before if name in after and not _equal(before[name], after[name])]
+        return tuple(changed[:1])  # the outputs after the first one differ too, so it is to blame
+
+
+def _declaring(model: nn.Module) -> tuple[str, ...]:
+    return tuple(name for name, module in model.named_modules() if _declares(module))
 
 
 def _declares(module: nn.Module) -> bool:
@@ -44,26 +47,40 @@ def _declares(module: nn.Module) -> bool:
     return False
 
 
-def _rest(risk: Risk, model: nn.Module, count: int, *, swap: bool) -> dict[str, list[Tensor]]:
-    """Each leaf module's outputs for all examples but the first, the first replaced by the second if `swap`."""
-    seen: dict[str, list[Tensor]] = {}
+@final
+@dataclass(frozen=True, slots=True)
+class _Rest:
+    """Each module's outputs, and at last the model's, for all examples but the first."""
 
-    def watch(name: str) -> Any:
-        def hook(_module: nn.Module, _inputs: Any, outputs: Any) -> None:
-            leaves = (leaf for leaf in pytree.tree_leaves(outputs) if isinstance(leaf, Tensor))
-            seen[name] = [leaf[1:].clone() for leaf in leaves if leaf.ndim > 0 and leaf.shape[0] == count]
+    risk: Risk
+    count: int
+    inputs: Any
 
-        return hook
+    def __call__(self, model: nn.Module) -> dict[str, list[Tensor]]:
+        seen: dict[str, list[Tensor]] = {}
 
-    leaves = [(name, module) for name, module in model.named_modules() if not any(True for _ in module.children())]
-    handles = [module.register_forward_hook(watch(name)) for name, module in leaves]
-    try:
-        other = (_swapped(risk.batch[0], count), risk.batch[1]) if swap else risk.batch
-        risk.at(other).outputs(model)
-    finally:
-        for handle in handles:
-            handle.remove()
-    return seen
+        def watch(name: str) -> Any:
+            def hook(_module: nn.Module, _inputs: Any, outputs: Any) -> None:
+                seen[name] = self._of(outputs)
+
+            return hook
+
+        handles = [module.register_forward_hook(watch(name)) for name, module in model.named_modules() if name]
+        try:
+            seen[""] = self._of(self.risk.at((self.inputs, self.risk.batch[1])).outputs(model))
+        finally:
+            for handle in handles:
+                handle.remove()
+        return seen
+
+    def _of(self, outputs: Any) -> list[Tensor]:
+        leaves = [leaf for leaf in pytree.tree_leaves(outputs) if isinstance(leaf, Tensor)]
+        return [leaf[1:].clone() for leaf in leaves if leaf.ndim > 0 and leaf.shape[0] == self.count]
+
+
+def _inputs(risk: Risk, count: int) -> tuple[Any, Any]:
+    """The batch's inputs, and the same with the first example replaced by the second."""
+    return risk.batch[0], _swapped(risk.batch[0], count)
 
 
 def _swapped(inputs: Any, count: int) -> Any:

@@ -49,8 +49,8 @@ def _group_bytes() -> float:
     """What is left of the limit of this process's control group (version 2, as containers have it)."""
     folder = Path("/sys/fs/cgroup")
     try:
-        limit = (folder / "memory.max").read_text().strip()
+        limit = int((folder / "memory.max").read_text())
         used = int((folder / "memory.current").read_text())
-    except (OSError, ValueError):
+    except (OSError, ValueError):  # no such file, or "max"
         return math.inf
-    return math.inf if limit == "max" else float(max(int(limit) - used, 0))
+    return float(max(limit - used, 0))

@@ -21,8 +21,8 @@ class CurvatureOperator:
     """A symmetric matrix (size, size) made of a model, a loss and batches, known by its products.
 
     The loss is the mean over all examples: batches are weighted by `weight(batch)`, by default their number of
-    examples. Parameters and batches are those of the moment the operator was made. The model, its buffers, modes,
-    gradients and hooks, and the global random state are left as they were; dropout is off.
+    examples. Parameters, buffers and batches are those of the moment the operator was made. The model, its buffers,
+    modes, gradients and hooks, and the global random state are left as they were; dropout is off.
 
     A product is exact up to rounding, or refused: before the first, the machinery is compared on a few examples in
     float64 with finite differences of gradients, and with its own transpose (`report.check`).
@@ -45,6 +45,8 @@ class CurvatureOperator:
         """See the class."""
         return self._layout.names
 
+    @torch.inference_mode(mode=False)
+    @torch.enable_grad()
     def matvec(self, v: Tensor) -> Tensor:
         """The product with a vector (size,), in the operator's dtype.
 
@@ -56,7 +58,8 @@ class CurvatureOperator:
                 f"This operator multiplies vectors of shape ({self.size},), but one of {tuple(v.shape)} arrived. Use "
                 "matmat for several, and flatten(tensors) for tensors in the parameters' shapes."
             )
-        direction = self._layout.split(v.detach().to(self.device, self.dtype))
+        v = v.detach().to(self.device, self.dtype)
+        direction = self._layout.split(v.clone() if v.is_inference() else v)
         total = torch.zeros(self.size, dtype=self.dtype, device=self.device)
         for part in self._parts:
             total.add_(self._layout.flatten(part.product(direction)), alpha=part.share)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias, TypeVar, final
 
@@ -24,7 +24,8 @@ Regularizer: TypeAlias = Callable[[nn.Module], Tensor]
 class Risk:
     """Mean loss over the examples of one batch as a function of the chosen parameters.
 
-    The parameters are those of the moment it was made: what the caller does to the model afterwards does not reach it.
+    Parameters and buffers are those of the moment it was made: what the caller does to the model afterwards does not
+    reach it.
 
     Attributes:
         stand_in: the model with copies of its parameters in place of its own, and its loss.
@@ -32,6 +33,7 @@ class Risk:
         batch: one batch.
         mode: "train" or "eval"; dropout is off in both.
         regularizer: added to the loss, a function of the model; None for the loss alone.
+        buffers: copies of the model's, which each evaluation starts from.
         seed: of the global random state during each evaluation, so that a model that draws is a fixed function.
     """
 
@@ -39,6 +41,7 @@ class Risk:
     layout: Layout
     batch: Batch
     mode: Mode
+    buffers: Mapping[str, Tensor]
     regularizer: Regularizer | None = None
     seed: int = 0
 
@@ -53,8 +56,14 @@ class Risk:
         regularizer: Regularizer | None = None,
     ) -> Risk:
         """The risk of the subject's model on the subject's batch, its tensors in `dtype`."""
-        stand_in = StandIn.of(subject, dtype=dtype)
-        return cls(stand_in=stand_in, layout=layout, batch=subject.batch, mode=mode, regularizer=regularizer)
+        return cls(
+            stand_in=StandIn.of(subject, dtype=dtype),
+            layout=layout,
+            batch=subject.batch,
+            mode=mode,
+            buffers=copies(dict(subject.model.named_buffers())),
+            regularizer=regularizer,
+        )
 
     def at(self, batch: Batch) -> Risk:
         """The same function on another batch; the copies of the parameters are shared."""
@@ -63,6 +72,7 @@ class Risk:
             layout=self.layout,
             batch=batch,
             mode=self.mode,
+            buffers=self.buffers,
             regularizer=self.regularizer,
             seed=self.seed,
         )
@@ -81,7 +91,14 @@ class Risk:
         stand_in = StandIn(subject=self.stand_in.subject, parameters=parameters, dtype=self.stand_in.dtype)
         constants = {id(value): own for value, own in zip(values, self.values, strict=True)}
         with isolated(stand_in.subject, mode=self.mode, seed=self.seed), exact_rules(constants):
-            return stand_in.run(work, seed=self.seed)
+            return stand_in.run(lambda model: work(self._rewound(model)), seed=self.seed)
+
+    def _rewound(self, model: nn.Module) -> nn.Module:
+        """The model, as a stand-in has it, with the buffers of the moment this risk was made."""
+        with torch.no_grad():
+            for name, buffer in model.named_buffers():
+                buffer.copy_(self.buffers[name])
+        return model
 
     def outputs(self, model: nn.Module) -> Any:
         """What the model makes of the batch's inputs; for use inside `call`."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import final
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from normscope import linalg
 from normscope.curvature import MACHINERIES, HessianOperator
@@ -33,7 +33,7 @@ class SpectralDensity(Probe):
     .. math:: \frac1n \sum_i f(\lambda_i) \approx \frac1S \sum_s \sum_j \omega_{sj} f(\theta_{sj})
 
     Args:
-        num_matvecs: products, and nodes, of each sample.
+        num_matvecs: products, and nodes, of each sample; fewer where the Krylov spaces are complete before.
         num_samples: random vectors that Lanczos starts from.
         params: parameters the curvature is taken by: all (None), or those whose names match one of the shell patterns.
         mode: "train" or "eval". The loss is `subject.loss_fn` alone, as a mean over the examples of all batches.
@@ -83,8 +83,8 @@ class SpectralDensity(Probe):
             values=values,
             labels={
                 "quantity": ("node", "weight", "residual"),
-                "sample": _numbers(self.num_samples),
-                "node": _numbers(self.num_matvecs),
+                "sample": _numbers(values.shape[1]),
+                "node": _numbers(values.shape[2]),
             },
         )
 
@@ -208,10 +208,11 @@ def hessian_of(subject: Subject, *, params: Params, mode: Mode, memory_limit: in
 def _loss_is_finite(subject: Subject, generator: torch.Generator) -> bool:
     """Whether the loss is finite on every batch; the curvature of a model that diverged is not defined."""
     stand_in, seed = StandIn.of(subject), draw_seed(generator)
-    return all(
-        bool(stand_in.run(lambda model, batch=batch: stand_in.loss(model, batch).isfinite(), seed=seed))
-        for batch in subject.batches()
-    )
+
+    def losses(model: nn.Module) -> list[Tensor]:
+        return [stand_in.loss(model, batch).detach() for batch in subject.batches()]
+
+    return bool(torch.stack(stand_in.run(losses, seed=seed)).isfinite().all())
 
 
 def _check_count(name: str, value: int) -> None:

@@ -63,9 +63,9 @@ def sharpness(frame: pd.DataFrame, recipe: Recipe) -> LineFigure | None:
 
 
 _HOW = (
-    "Gauss rules by stochastic Lanczos quadrature, averaged over their random starts; every node is drawn as a Gaussian "
-    "whose standard deviation is the width above the panel, √(1e-5 max(1, λ_max − λ_min)) for each normalizer, and "
-    "values below 1e-12 as 1e-12. One seed."
+    "Gauss rules by stochastic Lanczos quadrature, averaged over their random starts; every node is drawn as a "
+    "Gaussian whose standard deviation is the width above the panel, √(1e-5 max(1, λ_max − λ_min)) for each "
+    "normalizer, and values below 1e-12 as 1e-12. One seed."
 )
 
 

@@ -48,7 +48,8 @@ class Panel:
     def view(self) -> tuple[float, float] | None:
         """The stretch of y to show; None where y has no bounds.
 
-        On a log axis, the bounds. On another, all that is drawn but no more than y can hold: a t interval over few seeds may reach far beyond an accuracy of 1; shown whole, it would flatten every line.
+        On a log axis, the bounds. On another, all that is drawn but no more than y can hold: a t interval over few
+        seeds may reach far beyond an accuracy of 1, and shown whole it would flatten every line.
         """
         drawn = [y for line in self.series for ys in (line.y, line.lo, line.hi) for y in ys if math.isfinite(y)]
         if self.y.bounds is None or not drawn:

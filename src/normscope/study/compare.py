@@ -154,7 +154,7 @@ def _prepare(recipe: Recipe, folder: Path, engine: Engine, command: str) -> _Pre
         )
     means = engine.describe()
     made_with = provenance.describe(command=command, device=preparation.device_name(), engine=means)
-    expected = cost.estimate(recipe, dataset, workers=means["workers"], threads=means["threads_per_worker"])
+    expected = cost.estimate(recipe, dataset, engine) if recipe.measures_curvature else None
     return _Prepared(description, made_with, expected)
 
 

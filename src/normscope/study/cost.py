@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
+from msgspec import UNSET
 from torch import nn
 from torch.nn import functional as F
 
@@ -14,19 +15,14 @@ from normscope.probes import Subject
 from normscope.probes.curvature import hessian_of
 from normscope.study import preparation
 from normscope.study.building import network
-from normscope.study.curvature import (
-    curvature_batch,
-    num_parameters,
-    sharpness_steps,
-    spectra,
-    spectrum_steps,
-    tracks_running_statistics,
-)
+from normscope.study.curvature import curvature_batch
+from normscope.study.due import num_nodes, sharpness_steps, spectra, spectrum_steps
+from normscope.study.engine import Engine
 from normscope.study.plan import Trial, plan
 from normscope.study.recipe import Norm, Recipe
 
 # What the ten largest eigenvalues and the smallest took on networks in early training; it varies with their gaps.
-SHARPNESS_PRODUCTS = 100
+_SHARPNESS_PRODUCTS = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,54 +48,49 @@ class Cost:
         )
 
 
-def estimate(recipe: Recipe, dataset: Dataset, *, workers: int, threads: int) -> Cost | None:
-    """Time a product of the first normalizer's Hessian as a worker would; None where none is asked for.
+def estimate(recipe: Recipe, dataset: Dataset, engine: Engine) -> Cost:
+    """Count the products, and time one with the Hessian of the first normalizer's network as a worker would.
 
     Raises:
         ValueError: it does not fit into a worker's memory, a group matches no parameter of a network, or a normalizer
             has no exact Hessian.
     """
-    if not recipe.measures_curvature:
-        return None
     models = {norm.label: _model(recipe, norm, dataset, depth=recipe.train_depth) for norm in recipe.norms}
     for label, model in models.items():
         _check_groups(recipe, label, model)
     for norm in recipe.norms:
         _try_out(recipe, norm, dataset)
-    before = torch.get_num_threads()
-    torch.set_num_threads(threads)
-    try:
-        seconds = _seconds(recipe, models[recipe.norms[0].label], dataset, workers)
-    finally:
-        torch.set_num_threads(before)
+    seconds = engine.call(seconds_of_a_product, recipe, 1 / max(1, engine.describe()["workers"]))
     products = {trial.id: _products(trial, recipe, models[trial.norm.label]) for trial in plan(recipe)}
     return Cost(seconds, {name: count for name, count in products.items() if count})
 
 
-def _seconds(recipe: Recipe, model: nn.Module, dataset: Dataset, workers: int) -> float:
-    device = preparation.device()
-    inputs, targets = curvature_batch(recipe, dataset, seed=0)
-    subject = Subject(model.to(device), F.cross_entropy, (inputs.to(device), targets.to(device)))
-    limit = preparation.memory_limit(share=1 / workers)
+def seconds_of_a_product(recipe: Recipe, share: float) -> float:
+    """Time a product with the Hessian of the first normalizer's network, in that share of the memory."""
+    dataset = preparation.load_on_device(recipe)
+    model = _model(recipe, recipe.norms[0], dataset, depth=recipe.train_depth)
+    subject = Subject(model, F.cross_entropy, curvature_batch(recipe, dataset, seed=0))
+    limit = preparation.memory_limit(share=share)
     return hessian_of(subject, params=None, mode="train", memory_limit=limit).report.seconds
 
 
 def _products(trial: Trial, recipe: Recipe, model: nn.Module) -> int:
-    due = spectra(recipe, tracks=tracks_running_statistics(model))
-    at_a_step = sum(
-        recipe.spectrum.lanczos_starts * min(recipe.spectrum.lanczos_steps, num_parameters(model, each.group))
-        for each in due
-    )
-    sharpness = SHARPNESS_PRODUCTS * len(sharpness_steps(trial, recipe))
-    return at_a_step * len(spectrum_steps(trial, recipe)) + sharpness
+    sharpness = _SHARPNESS_PRODUCTS * len(sharpness_steps(trial, recipe))
+    spectrum = recipe.spectrum
+    if spectrum is UNSET:
+        return sharpness
+    nodes = sum(num_nodes(spectrum, model, due.group) for due in spectra(spectrum, model))
+    return sharpness + spectrum.lanczos_starts * nodes * len(spectrum_steps(trial, recipe))
 
 
 def _check_groups(recipe: Recipe, label: str, model: nn.Module) -> None:
-    for due in spectra(recipe, tracks=False):
-        if num_parameters(model, due.group) == 0:
+    if recipe.spectrum is UNSET:
+        return
+    for group in recipe.spectrum.groups:
+        if num_nodes(recipe.spectrum, model, group) == 0:
             names = [name for name, _ in model.named_parameters()]
             raise ValueError(
-                f"spectrum_groups must match parameters of every network, and {due.group!r} matches none with {label}; "
+                f"spectrum_groups must match parameters of every network, and {group!r} matches none with {label}; "
                 f"names are such as {names[0]}, {names[-1]}."
             )
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import contextlib
 import functools
 import traceback
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, TypeVar
 
 from normscope import files
 from normscope.study import folder as folders
@@ -17,6 +17,9 @@ from normscope.study.plan import Trial, plan
 
 if TYPE_CHECKING:
     from normscope.data import Dataset
+
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +66,12 @@ class Engine(Protocol):
         """What provenance says of the engine: its name, workers, threads per worker."""
         ...
 
+    def call(self, function: Callable[..., T], *arguments: Any) -> T:
+        """What the function returns or raises, computed with a worker's threads and leaving none of its memory taken,
+        where workers are processes. Function, arguments and result can be pickled.
+        """
+        ...
+
     def run(self, folder: Path, trials: Sequence[Trial]) -> Generator[TrialEvent]:
         """Begin the trials in order and yield what happens; closing the generator stops them."""
         ...
@@ -81,17 +90,27 @@ class InlineEngine:
         """See `Engine`."""
         return {"engine": "inline", "workers": 1, "threads_per_worker": self.threads}
 
+    def call(self, function: Callable[..., T], *arguments: Any) -> T:
+        """See `Engine`."""
+        with self._threads():
+            return function(*arguments)
+
     def run(self, folder: Path, trials: Sequence[Trial]) -> Generator[TrialEvent]:
         """See `Engine`."""
+        with self._threads():
+            session = Session(folder, share=1.0)
+            for trial in trials:
+                yield Started(trial)
+                yield session.attempt(trial.id)
+
+    @contextlib.contextmanager
+    def _threads(self) -> Iterator[None]:
         import torch
 
         before = torch.get_num_threads()
         torch.set_num_threads(self.threads)
         try:
-            session = Session(folder, share=1.0)
-            for trial in trials:
-                yield Started(trial)
-                yield session.attempt(trial.id)
+            yield
         finally:
             torch.set_num_threads(before)
 

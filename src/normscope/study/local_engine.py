@@ -10,16 +10,18 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from normscope.study import folder as folders
 from normscope.study.engine import Advanced, Failed, Finished, Session, Started, TrialEvent
 from normscope.study.plan import Trial
+
+T = TypeVar("T")
 
 _GRACE_SECONDS = 5.0  # for a worker to end by itself once it is told to; less than a new driver waits for it
 
@@ -63,17 +65,23 @@ class LocalEngine:
                     busy[worker.connection] = worker
                     yield worker.begin(waiting.popleft())
 
+    def call(self, function: Callable[..., T], *arguments: Any) -> T:
+        """See `Engine`; OSError where the process dies of it."""
+        with contextlib.ExitStack() as stack:
+            process, connection = _start(_answer, (self.threads_per_worker, function, arguments), stack)
+            try:
+                answer = connection.recv()
+            except (EOFError, ConnectionResetError):
+                process.join()
+                raise OSError(f"a first product was tried out, and {_death(process.exitcode)}") from None
+        if isinstance(answer, ValueError):
+            raise answer
+        result: T = answer
+        return result
+
     def _hire(self, folder: Path, stack: contextlib.ExitStack) -> _Worker:
         """Start a worker that is dismissed when the stack unwinds."""
-        context = multiprocessing.get_context("spawn")
-        ours, theirs = context.Pipe()
-        means = (folder, theirs, self.threads_per_worker, 1 / self.workers)
-        process = context.Process(target=_work, args=means, daemon=True)
-        with _interrupts_ignored():  # Ctrl-C is the parent's to handle; a child inherits what is ignored
-            process.start()
-        theirs.close()
-        stack.callback(_dismiss, process, ours)
-        return _Worker(process, ours)
+        return _Worker(*_start(_work, (folder, self.threads_per_worker, 1 / self.workers), stack))
 
 
 @dataclass
@@ -99,6 +107,20 @@ class _Worker:
             self.process.join()
             return Failed(self.trial, _death(self.process.exitcode), fatal=False)
         return outcome
+
+
+def _start(
+    target: Callable[..., None], arguments: tuple[Any, ...], stack: contextlib.ExitStack
+) -> tuple[SpawnProcess, Connection]:
+    """Start `target(connection, *arguments)` in a process that is dismissed when the stack unwinds."""
+    context = multiprocessing.get_context("spawn")
+    ours, theirs = context.Pipe()
+    process = context.Process(target=target, args=(theirs, *arguments), daemon=True)
+    with _interrupts_ignored():  # Ctrl-C is the parent's to handle; a child inherits what is ignored
+        process.start()
+    theirs.close()
+    stack.callback(_dismiss, process, ours)
+    return process, ours
 
 
 def _dismiss(process: SpawnProcess, connection: Connection) -> None:
@@ -129,7 +151,21 @@ def _interrupts_ignored() -> Iterator[None]:
         signal.signal(signal.SIGINT, before)
 
 
-def _work(folder: Path, connection: Connection, threads: int, share: float) -> None:
+def _answer(connection: Connection, threads: int, function: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
+    """Life of a process that computes one thing: its result goes to the parent, or the user's error."""
+    signal.signal(signal.SIGTERM, _leave)
+    threading.Thread(target=_die_with, args=(os.getppid(),), daemon=True).start()
+    import torch
+
+    torch.set_num_threads(threads)
+    try:
+        answer = function(*arguments)
+    except ValueError as error:
+        answer = error
+    connection.send(answer)
+
+
+def _work(connection: Connection, folder: Path, threads: int, share: float) -> None:
     """Life of a worker process: trials in, outcomes out, until the parent hangs up or is gone."""
     signal.signal(signal.SIGTERM, _leave)
     threading.Thread(target=_die_with, args=(os.getppid(),), daemon=True).start()

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from msgspec import UNSET
+
 from normscope.study.recipe import Norm, Recipe
 
 
@@ -36,8 +38,12 @@ def plan(recipe: Recipe) -> tuple[Trial, ...]:
     return tuple(trials)
 
 
-def cost(trial: Trial, recipe: Recipe) -> float:
-    """Rough cost in forward passes of one layer, for the estimate of the time left before anything was timed."""
+def cost(trial: Trial, recipe: Recipe, *, products: int) -> float:
+    """Rough cost in forward passes of one layer on a batch, for the estimate of the time left.
+
+    `products` with the Hessian cost two gradients each, on another number of examples.
+    """
     if trial.kind == "init":
         return 20.0 * recipe.depth * recipe.init_batches
-    return 4.0 * recipe.train_depth * recipe.steps
+    examples = 0 if recipe.curvature_examples is UNSET else recipe.curvature_examples
+    return recipe.train_depth * (4.0 * recipe.steps + 6.0 * products * examples / recipe.batch_size)

@@ -11,21 +11,25 @@ ProbeName: TypeAlias = Literal[
     "information_propagation", "gradient_correlation", "gradient_norm", "spectrum", "sharpness"
 ]
 
+ModeName: TypeAlias = Literal["train", "eval"]
+
 PROBES: tuple[ProbeName, ...] = get_args(ProbeName)
 DEFAULT_PROBES = PROBES[:3]
-_PAPERS_STEP = 50  # Rao and Sohl-Dickstein 2020, Figure 4
+PAPERS_STEP = 50  # Rao and Sohl-Dickstein 2020, Figure 4
 
 
 class Spectrum(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How the density of the Hessian's eigenvalues is measured.
 
     `lanczos_steps` products from each of `lanczos_starts` random vectors; at each of `steps` of training, 0 being
-    initialization; of all parameters, and of each group of parameters whose names match one of the patterns `groups`.
+    initialization; of all parameters in each of `modes`, and in train mode of each group of parameters whose names
+    match one of the patterns `groups`.
     """
 
     lanczos_steps: int
     lanczos_starts: int
     steps: tuple[int, ...]
+    modes: tuple[ModeName, ...]
     groups: tuple[str, ...]
 
 
@@ -46,4 +50,4 @@ def in_order(names: tuple[str, ...]) -> tuple[ProbeName, ...]:
 
 def default_spectrum_steps(steps: int) -> tuple[int, ...]:
     """Initialization, and step 50 or the last step where training is shorter."""
-    return (0, min(_PAPERS_STEP, steps))
+    return (0, min(PAPERS_STEP, steps))

@@ -16,7 +16,7 @@ from typing import Any, Literal, TypeAlias
 import msgspec
 from msgspec import UNSET, UnsetType
 
-from normscope.study.probing import DEFAULT_PROBES, ProbeName, Spectrum, default_spectrum_steps, in_order
+from normscope.study.probing import DEFAULT_PROBES, ModeName, ProbeName, Spectrum, default_spectrum_steps, in_order
 from normscope.study.scales import SCALES, SHAPES
 
 ModelName: TypeAlias = Literal["wrn", "mlp"]
@@ -175,6 +175,9 @@ class Options:
     spectrum_steps: tuple[int, ...] | None = None
     """Steps of training at which spectra are measured, 0 being initialization: 0 and 50, or the last."""
 
+    spectrum_modes: tuple[ModeName, ...] | None = None
+    """Normalization by batch statistics (train) and by running ones (eval), for rows that have them: train,eval."""
+
     spectrum_groups: tuple[str, ...] | None = None
     """Groups of parameters that have a spectrum of their own, as patterns on names (blocks.0.*,readout.*)."""
 
@@ -202,6 +205,7 @@ _BELONGS: dict[str, tuple[ProbeName, ...]] = {
     "lanczos_steps": ("spectrum",),
     "lanczos_starts": ("spectrum",),
     "spectrum_steps": ("spectrum",),
+    "spectrum_modes": ("spectrum",),
     "spectrum_groups": ("spectrum",),
 }
 
@@ -220,6 +224,7 @@ def _with_probes(fields: dict[str, Any], given: dict[str, Any]) -> dict[str, Any
             "lanczos_steps": fields["lanczos_steps"],
             "lanczos_starts": fields["lanczos_starts"],
             "steps": sorted(fields.get("spectrum_steps", default_spectrum_steps(fields["steps"]))),
+            "modes": fields.get("spectrum_modes", ("train", "eval")),
             "groups": fields.get("spectrum_groups", ()),
         }
     return {name: value for name, value in fields.items() if name not in {*_BELONGS, "probes"}} | chosen
@@ -296,6 +301,8 @@ def _check_curvature(recipe: Recipe) -> None:
             step,
         )
     _distinct("spectrum_steps", [str(step) for step in steps])
+    _require(len(recipe.spectrum.modes) > 0, "spectrum_modes must name train, eval or both", ())
+    _distinct("spectrum_modes", list(recipe.spectrum.modes))
     _distinct("spectrum_groups", list(recipe.spectrum.groups))
 
 

@@ -12,7 +12,7 @@ from normscope import files
 from normscope.data import Dataset
 from normscope.study import folder as folders
 from normscope.study import seeds
-from normscope.study.curvature import Advance, CurvatureProbes
+from normscope.study.curvature import Advance, CurvatureProbes, curvature_batch
 from normscope.study.initialization import measure_initialization
 from normscope.study.plan import Trial
 from normscope.study.recipe import Recipe
@@ -46,13 +46,23 @@ def run(
         if trial.kind == "init":
             measure_initialization(trial, recipe, dataset, rows)
         else:
-            probes = CurvatureProbes.of(trial, recipe, dataset, rows, memory_limit=memory_limit, advance=advance)
-            train(trial, recipe, dataset, rows, probes)
+            train(trial, recipe, dataset, rows, _curvature(trial, recipe, dataset, rows, memory_limit, advance))
     files.write(place / folders.ROWS, rows.to_parquet())
     (place / folders.LIVE_ROWS).unlink()
     seconds = time.perf_counter() - started
     folders.seal(place, (folders.TRIAL, folders.ROWS), seconds=seconds)
     return seconds
+
+
+def _curvature(
+    trial: Trial, recipe: Recipe, dataset: Dataset, rows: Rows, memory_limit: int | None, advance: Advance
+) -> CurvatureProbes | None:
+    if not recipe.measures_curvature:
+        return None
+    batch = curvature_batch(recipe, dataset, seed=trial.seed)
+    return CurvatureProbes(
+        trial=trial, recipe=recipe, batch=batch, rows=rows, memory_limit=memory_limit, advance=advance
+    )
 
 
 def _plain(trial: Trial) -> dict[str, object]:
