@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from normscope import cli
 from normscope.cli import main
 from normscope.study.folder import driving
 
@@ -72,6 +73,12 @@ def refused(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
         (["--workers", "-1"], "workers must not be negative, got -1"),
         (["--threads-per-worker", "0"], "threads-per-worker must be at least 1, got 0"),
         (["--max-eval", "0"], "max_eval must be at least 1, got 0"),
+        (["--probes", "spectra"], "there is no probe 'spectra'; did you mean spectrum"),
+        (["--lanczos-steps", "9"], "lanczos_steps is an option of spectrum; add it to probes"),
+        (["--probes", "spectrum", "--spectrum-steps", "0,3"], "must lie between 0 and the 2 steps of training, got 3"),
+        (["--probes", "spectrum", "--spectrum-modes", "train,test"], "must be among train, eval, got 'test'"),
+        (["--probes", "sharpness", "--curvature-examples", "49"], "must not exceed the 48 training examples"),
+        (["--probes", "spectrum", "--spectrum-groups", "head.*"], "'head.*' matches none with batchnorm"),
     ],
 )
 def test_bad_input_is_one_line_exit_code_2_and_no_folder(arguments, says, capsys, tmp_path):
@@ -248,3 +255,26 @@ def test_report_writes_the_report_anew(capsys, copied):
     assert main(["report", str(copied)]) == 0
     assert capsys.readouterr().out.strip() == str(folder / "report.html")
     assert (folder / "report.html").is_file()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "threads"),
+    [
+        (["--workers", "1", "--probes", "spectrum"], 5),
+        (["--workers", "2", "--probes", "spectrum"], 1),
+        (["--workers", "1"], 1),
+        (["--workers", "1", "--probes", "spectrum", "--threads-per-worker", "3"], 3),
+        (["--workers", "0", "--probes", "spectrum"], 1),
+    ],
+)
+def test_a_worker_alone_with_spectra_has_every_cpu(monkeypatch, tmp_path, arguments, threads):
+    engines = []
+
+    def stop(recipe, *, engine, **_rest):
+        engines.append(engine)
+        raise ValueError("enough")
+
+    monkeypatch.setattr(cli, "compare", stop)
+    monkeypatch.setattr(cli.os, "sched_getaffinity", lambda _process: set(range(5)))
+    assert main([*SMOKE, *arguments, "--out", str(tmp_path)]) == 2
+    assert engines[0].describe()["threads_per_worker"] == threads

@@ -12,11 +12,20 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
-from normscope.probes import GradientCorrelation, GradientNorm, InformationPropagation, Probe, Subject
+from normscope.probes import (
+    GradientCorrelation,
+    GradientNorm,
+    InformationPropagation,
+    Probe,
+    Sharpness,
+    SpectralDensity,
+    Subject,
+)
+
+from .probe_subjects import MODELS, subject_of
 
 PROBES: dict[str, Probe] = {
     "information_propagation": InformationPropagation(),
@@ -29,95 +38,15 @@ PROBES: dict[str, Probe] = {
     "gradient_correlation_independent": GradientCorrelation(pairs="independent"),
     "gradient_correlation_network": GradientCorrelation(by="network", mode="eval"),
     "gradient_correlation_independent_network": GradientCorrelation(pairs="independent", by="network"),
+    "spectral_density": SpectralDensity(num_matvecs=4, num_samples=2),
+    "spectral_density_eval": SpectralDensity(num_matvecs=4, num_samples=1, params="*weight", mode="eval"),
+    "sharpness": Sharpness(k=2),
 }
-DRAWS_NOISE = sorted(name for name, probe in PROBES.items() if "floating_inputs" in probe.requires)
-
-
-class Writer(nn.Module):
-    """Does what a forward can do to itself: counts, caches, draws, renorms a weight, overwrites its input."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.table = nn.Embedding(4, 8, max_norm=0.1)
-        self.norm = nn.BatchNorm1d(8)
-        self.calls = 0
-        self.cache: Tensor | None = None
-
-    def forward(self, x: Tensor) -> Tensor:
-        self.calls += 1
-        self.cache = x
-        draw = torch.rand(()) + random.random() + np.random.random()
-        x.mul_(2)
-        return F.relu(self.norm(x + self.table(torch.arange(len(x)) % 4)), inplace=True) + 0 * draw
-
-
-class Shared(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.layer, self.norm = nn.Linear(8, 8), nn.BatchNorm1d(8)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.norm(self.layer(F.relu(self.norm(self.layer(x)))))
-
-
-class Dictionary(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.layer, self.norm = nn.Linear(8, 8), nn.LayerNorm(8)
-
-    def forward(self, *, features: Tensor, mask: Tensor) -> dict[str, Tensor]:
-        return {"logits": self.norm(self.layer(features)).masked_fill(mask, 0.0)}
-
-
-def norms() -> nn.Module:
-    return nn.Sequential(
-        nn.Linear(8, 8), nn.BatchNorm1d(8), nn.ReLU(inplace=True), nn.Linear(8, 8), nn.LayerNorm(8), nn.ReLU()
-    )
-
-
-def tied() -> nn.Module:
-    model = nn.Sequential(nn.Linear(8, 8), nn.LayerNorm(8), nn.Linear(8, 8))
-    model[2].weight = model[0].weight
-    return model
-
-
-MODELS: dict[str, Callable[[], nn.Module]] = {
-    "norms": norms,
-    "frozen": lambda: norms().requires_grad_(False),
-    "plain": lambda: nn.Sequential(nn.Linear(8, 8), nn.ReLU(inplace=True), nn.Linear(8, 8)),
-    "dropout": lambda: nn.Sequential(nn.Linear(8, 8), nn.BatchNorm1d(8), nn.Dropout(0.5), nn.Linear(8, 8)),
-    "bare": lambda: nn.Linear(8, 8),
-    "tied": tied,
-    "shared": Shared,
-    "writer": Writer,
-    "dictionary": Dictionary,
-}
-
-
-def subject_of(name: str, *, batches: int = 4) -> Subject:
-    """A model with float64 random weights, a mixed mode, gradients and running statistics of its own, and batches."""
-    draw = torch.Generator().manual_seed(7)
-    model = MODELS[name]().double()
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.copy_(torch.randn(parameter.shape, generator=draw, dtype=torch.float64) / 2)
-    for index, module in enumerate(model.modules()):
-        module.training = index % 2 == 0
-    for parameter in model.parameters():
-        parameter.grad = torch.randn(parameter.shape, generator=draw, dtype=torch.float64)
-
-    def batch() -> tuple[Any, Tensor]:
-        x = torch.randn(16, 8, generator=draw, dtype=torch.float64)
-        y = torch.randint(8, (16,), generator=draw)
-        return ({"features": x, "mask": x > 2} if name == "dictionary" else x), y
-
-    return Subject(
-        model,
-        F.cross_entropy,
-        batch(),
-        more=[batch() for _ in range(batches - 1)],
-        forward=(lambda model, inputs: model(**inputs)["logits"]) if name == "dictionary" else None,
-    )
+# Take all batches together as one loss: there is no spread over them.
+POOLS_BATCHES = (SpectralDensity, Sharpness)
+DRAWS = sorted(
+    name for name, probe in PROBES.items() if "floating_inputs" in probe.requires or isinstance(probe, SpectralDensity)
+)
 
 
 def snapshot(subject: Subject) -> dict[str, Any]:
@@ -206,9 +135,12 @@ def test_the_reading_is_labeled_finite_and_within_its_bounds(probe: Probe, model
     assert reading.values.shape == tuple(len(reading.labels[axis]) for axis in reading.axes)
     assert reading.values.dtype == torch.float64
     assert reading.values.isfinite().all()
-    assert reading.stderr is not None
-    assert reading.stderr.shape == reading.values.shape
-    assert (reading.stderr >= 0).all()
+    if isinstance(probe, POOLS_BATCHES):
+        assert reading.stderr is None
+    else:
+        assert reading.stderr is not None
+        assert reading.stderr.shape == reading.values.shape
+        assert (reading.stderr >= 0).all()
     assert reading.frame()["value"].tolist() == reading.values.flatten().tolist()
     if "correlation" in reading.name or "propagation" in reading.name:
         assert (reading.values.abs() <= 1 + 1e-12).all()
@@ -228,8 +160,8 @@ def test_the_same_seed_gives_the_same_reading(probe: Probe, model_name: str) -> 
     assert first.labels == second.labels
 
 
-@pytest.mark.parametrize("name", DRAWS_NOISE)
-def test_another_seed_gives_another_reading_where_noise_is_drawn(name: str) -> None:
+@pytest.mark.parametrize("name", DRAWS)
+def test_another_seed_gives_another_reading_where_something_is_drawn(name: str) -> None:
     first, second = (
         PROBES[name](subject_of("norms"), generator=torch.Generator().manual_seed(seed)) for seed in (0, 1)
     )

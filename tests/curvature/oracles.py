@@ -148,6 +148,18 @@ def _rows(outputs: Tensor, theta: Tensor) -> Tensor:
     )
 
 
+def directions(size: int, count: int = 3) -> Tensor:
+    """(size, count): random columns of length 1, the same for every operator of a size."""
+    draw = torch.Generator().manual_seed(3)
+    V = torch.randn(size, count, generator=draw, dtype=torch.float64)
+    return V / V.norm(dim=0)
+
+
+def products(operator: Matvec) -> Tensor:
+    """(size, 3): the operator's products with `directions`."""
+    return operator.matmat(directions(operator.size))
+
+
 def dense(operator: Matvec) -> Tensor:
     """(size, size): the operator's product with the identity."""
     return operator.matmat(torch.eye(operator.size, dtype=operator.dtype, device=operator.device))
@@ -158,3 +170,24 @@ def assert_close_to(actual: Tensor, expected: Tensor, *, tolerance: float) -> No
     scale = max(float(expected.abs().max()), 1e-300)
     error = float((actual - expected).abs().max()) / scale
     assert error <= tolerance, f"relative error {error:.2e}"
+
+
+class Expected:
+    """What the oracles say of the products with some directions."""
+
+    def __init__(self, kind: str, function: Function, *, double_backward: bool = True) -> None:
+        self.V = directions(len(function.theta))
+        self._products: list[tuple[Tensor, float]] = []  # and how exact they are
+        if kind == "ggn":
+            self._products.append((function.ggn() @ self.V, 1e-10))
+        else:
+            self._products.append((function.products_by_differences(self.V), 1e-6))
+            if double_backward:
+                self._products.append((function.products_by_autograd(self.V), 1e-10))
+
+    def assert_products(self, operator: Matvec) -> None:
+        products = operator.matmat(self.V)
+        for expected, tolerance in self._products:
+            assert_close_to(products, expected, tolerance=tolerance)
+        inner = self.V.T @ products
+        assert_close_to(inner, inner.T, tolerance=1e-12)

@@ -67,6 +67,7 @@ class Case:
     loss: Callable[[Any, Any], Tensor] = F.cross_entropy
     forward: Callable[[nn.Module, Any], Any] | None = None
     modes: tuple[str, ...] = ("train",)
+    kinds: tuple[str, ...] = ("hessian", "ggn")
     refused: frozenset[str] = frozenset()  # machineries
     double_backward: bool = True  # whether torch's own is right
 
@@ -229,12 +230,11 @@ ACTIVATIONS = {
     "tanh": nn.Tanh(), "elu": nn.ELU(), "leaky": nn.LeakyReLU(), "hardswish": nn.Hardswish(),
 }  # fmt: skip
 for _name, _norm in NORMS_1D.items():
-    CASES[_name] = Case(build=lambda norm=_norm: mlp(norm), modes=BOTH)
+    CASES[_name] = Case(build=lambda norm=_norm: mlp(norm), modes=BOTH, kinds=("hessian",))
 for _name, _norm in NORMS_2D.items():
-    CASES[_name] = Case(build=lambda norm=_norm: convnet(norm), batch=images(), modes=BOTH)
+    CASES[_name] = Case(build=lambda norm=_norm: convnet(norm), batch=images(), modes=BOTH, kinds=("hessian",))
 for _name, _act in ACTIVATIONS.items():
-    CASES[_name] = Case(build=lambda act=_act: mlp(nn.LayerNorm, act))
-CASES["hardsigmoid"] = Case(build=lambda: mlp(nn.LayerNorm, nn.Hardsigmoid()), double_backward=False)
+    CASES[_name] = Case(build=lambda act=_act: mlp(nn.LayerNorm, act), kinds=("hessian",))
 CASES |= {
     "dropout": Case(modes=BOTH, build=lambda: nn.Sequential(nn.Dropout(0.5), mlp(), nn.AlphaDropout(0.5))),
     "multihead_attention": Case(build=Attention, batch=sequences(), modes=BOTH),

@@ -168,3 +168,39 @@ def _training(
         accuracy = rows[-5]["value"] - 0.01
         rows += [at(last, "evaluation", "test_accuracy", accuracy), at(last, "evaluation", "test_loss", 0.5, "nats")]
     return [*rows, at(last, "outcome", "diverged", float(diverged))]
+
+
+CURVATURE = {
+    "curvature_examples": 512,
+    "spectrum": {
+        "lanczos_steps": 4, "lanczos_starts": 2, "steps": [0, 50], "modes": ["train", "eval"], "groups": ["readout.*"]
+    },
+}  # fmt: skip
+
+
+def spectrum(
+    norm: str,
+    lr: float,
+    step: int,
+    nodes: Sequence[float],
+    weights: Sequence[float],
+    *,
+    probe: str = "spectrum",
+    layer: str = "",
+) -> list[dict[str, Any]]:
+    """The rows of one spectrum; each start's weights sum to one."""
+    return [
+        row("train", norm, 0, lr, probe, name, value, step=step, layer=layer, depth=depth)
+        for depth, pair in enumerate(zip(nodes, weights, strict=True), start=1)
+        for name, value in (("node", pair[0]), ("weight", pair[1]), ("residual", 1e-3))
+    ]
+
+
+def sharpness(norm: str, lr: float, step: int, first: float, last: float, smallest: float) -> list[dict[str, Any]]:
+    """The rows of one measurement whose eigenvalues have all converged."""
+    named = {"lambda_max": first, "lambda_min": smallest, "lambda_ratio": first / last}
+    return [
+        row("train", norm, 0, lr, "sharpness", "converged", 1.0, step=step, depth=1),
+        row("train", norm, 0, lr, "sharpness", "lambda_min_converged", 1.0, step=step),
+        *(row("train", norm, 0, lr, "sharpness", name, value, step=step) for name, value in named.items()),
+    ]

@@ -66,3 +66,12 @@ def test_a_log_axis_has_labels_however_short_it_is(values):
     low, high = axes.get_ylim()
     places = [place for place in axes.yaxis.get_majorticklocs() if low <= place <= high]
     assert len(set(axes.yaxis.get_major_formatter().format_ticks(places)) - {""}) >= 2
+
+
+def test_log_axes_both_ways_and_bounds_are_kept_to():
+    line = Series("batchnorm", "measured", (1.0, 10.0, 100.0), (1e-12, 1.0, 1e3), (math.nan,) * 3, (math.nan,) * 3, ())
+    panel = Panel("", Axis("x", log=True), Axis("y", log=True, bounds=(1e-10, 1e2)), (line,))
+    (axes,) = matplotlib_renderer._line_figure(LineFigure("f", "F", "", (panel,))).axes
+    assert (axes.get_xscale(), axes.get_yscale()) == ("log", "log")
+    assert axes.get_ylim() == pytest.approx((1e-10, 1e2))
+    assert len(set(axes.xaxis.get_major_formatter().format_ticks([1.0, 10.0, 100.0]))) == 3

@@ -4,6 +4,8 @@ import math
 import re
 from urllib.parse import unquote
 
+import numpy as np
+import pandas as pd
 import pytest
 
 from normscope.report import figures, page, tables
@@ -71,6 +73,30 @@ def test_page_says_what_it_does_not_show(prose):
     assert "What this does not show" in prose
     assert "Training stops after 100 steps" in prose
     assert "Initialization was measured at depth 26 and training at depth 14." in prose
+
+
+def test_page_says_of_what_its_spectra_are():
+    recipe = synthetic.recipe(["a"], lrs=[0.1], **synthetic.CURVATURE)
+    text = render(synthetic.frame(synthetic.trial("a", 0.1, 0, validation=0.5)), recipe)
+    assert "those of seed 0 on one batch of 512 training examples" in text
+    assert "seed 0 on one batch" not in render(
+        synthetic.comparison(synthetic.recipe(["a"], lrs=[0.1])), synthetic.recipe(["a"], lrs=[0.1])
+    )
+
+
+def test_page_with_spectra_of_ten_rows_stays_below_2_megabytes():
+    recipe = synthetic.recipe(lrs=[0.1], **synthetic.CURVATURE)
+    rng = np.random.default_rng(0)
+    rows = []
+    for name in synthetic.TEN_ROWS:
+        for step in (0, 50):
+            for probe in ("spectrum", "spectrum.eval"):
+                nodes, weights = 100 * rng.standard_normal(160), rng.random(160) ** 8
+                rows += synthetic.spectrum(name, 0.1, step, list(nodes), list(weights), probe=probe)
+    frame = pd.concat([synthetic.comparison(recipe), synthetic.frame(rows)])
+    text = render(frame, recipe)
+    assert "Spectral density of the Hessian at step 50" in text
+    assert len(text.encode()) < 2_000_000
 
 
 def test_every_figure_has_caption_numbers_and_table(text, drawn):

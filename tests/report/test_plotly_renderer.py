@@ -82,3 +82,10 @@ def test_heat_map_writes_divergences_and_draws_only_edges_that_exist():
     assert texts[0, 2] == "–"
     (edge,) = chart["layout"]["shapes"]
     assert (edge["x0"], edge["y0"], edge["y1"]) == (0.5, -0.5, 0.5)
+
+
+def test_a_bounded_log_axis_shows_its_bounds_in_powers_of_ten():
+    panel = Panel("", Axis("x", log=True), Axis("y", log=True, bounds=(1e-10, 1e2)), (series(),))
+    (chart,) = plotly_renderer.charts(LineFigure("f", "F", "", (panel,)))
+    assert chart["layout"]["yaxis"]["range"] == [-10, 2]
+    assert chart["layout"]["xaxis"]["type"] == "log"

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import os
 import signal
 import time
@@ -8,11 +9,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from normscope.study import Failed, Finished, LocalEngine, Started, TrialsFailedError
+from normscope.study import Failed, Finished, InlineEngine, LocalEngine, Started, TrialsFailedError, load
 from normscope.study import trial as trials
+from normscope.study.engine import Advanced
 from normscope.study.plan import plan
 
-from .conftest import run
+from .conftest import TINY, run
 
 
 def test_events_come_in_pairs_in_the_order_of_the_plan(recipe, tmp_path):
@@ -106,3 +108,58 @@ def test_closing_an_engine_ends_its_workers(recipe, unbroken, tmp_path):
     while _children() and time.monotonic() < deadline:
         time.sleep(0.05)
     assert not _children()
+
+
+def threads(of: str) -> tuple[str, int, int]:
+    return of, torch.get_num_threads(), os.getpid()
+
+
+def refuse(reason: str) -> None:
+    raise ValueError(reason)
+
+
+def die(number: int) -> None:
+    os.kill(os.getpid(), number)
+
+
+@pytest.mark.parametrize("engine", [InlineEngine(threads=2), LocalEngine(workers=1, threads_per_worker=2)])
+def test_a_call_has_a_workers_threads_and_the_users_errors(engine):
+    before = torch.get_num_threads()
+    of, count, process = engine.call(threads, "x")
+    assert (of, count) == ("x", 2)
+    assert (process == os.getpid()) == isinstance(engine, InlineEngine)
+    assert torch.get_num_threads() == before
+    with pytest.raises(ValueError, match=r"^too large$"):
+        engine.call(refuse, "too large")
+
+
+def test_a_call_whose_process_dies_says_how():
+    with pytest.raises(OSError, match=r"first product was tried out, and its process was ended by SIGKILL; .* memory"):
+        LocalEngine(workers=1).call(die, signal.SIGKILL)
+
+
+def test_products_are_told_while_a_trial_runs_and_change_no_number(tmp_path):
+    asked = dataclasses.replace(
+        TINY, norms=("batchnorm",), lrs=(0.1,), probes=("spectrum",), curvature_examples=8, lanczos_steps=3
+    ).resolve()
+    events: list[object] = []
+    folders = [
+        run(asked, tmp_path / "local", engine=LocalEngine(workers=1), listen=events.append),
+        run(asked, tmp_path / "inline"),
+    ]
+    told = [event for event in events if isinstance(event, Advanced)]
+    assert [(event.what, event.done, event.total) for event in told[:3]] == [
+        ("spectrum at step 0, train mode", done, 3) for done in (1, 2, 3)
+    ]
+    assert [type(event) for event in events if not isinstance(event, Advanced)][1:-1] == [Started, Finished]
+    first, second = (load(folder)["value"] for folder in folders)
+    assert first.equals(second)
+
+
+def test_workers_share_the_memory(tmp_path, monkeypatch):
+    from normscope.study import preparation
+
+    monkeypatch.setattr(preparation, "available_bytes", lambda device: 1000.0)
+    assert [preparation.memory_limit(share=share) for share in (1.0, 0.25)] == [800, 200]
+    monkeypatch.setattr(preparation, "available_bytes", lambda device: float("inf"))
+    assert preparation.memory_limit(share=1.0) is None

@@ -30,5 +30,18 @@ def test_ids_are_names_for_files_and_tell_options_apart():
 
 def test_cost_grows_with_depth_and_steps():
     small, large = Options(scale="smoke").resolve(), Options().resolve()
-    assert all(cost(a, small) < cost(b, large) for a, b in zip(plan(small)[::3], plan(large)[::9], strict=False)
-               if a.kind == b.kind)  # fmt: skip
+    pairs = [(a, b) for a, b in zip(plan(small)[::3], plan(large)[::9], strict=False) if a.kind == b.kind]
+    assert pairs
+    assert all(cost(a, small, products=0) < cost(b, large, products=0) for a, b in pairs)
+
+
+def test_cost_grows_with_products_and_their_examples():
+    few, many = (Options(probes=("spectrum",), curvature_examples=count).resolve() for count in (64, 512))
+    trial = next(trial for trial in plan(few) if trial.kind == "train")
+    assert cost(trial, few, products=0) == cost(trial, many, products=0)
+    assert cost(trial, few, products=1) < cost(trial, few, products=2) < cost(trial, many, products=2)
+
+
+def test_initialization_is_no_trial_where_no_probe_reads_it():
+    assert {trial.kind for trial in plan(Options(probes=("spectrum",)).resolve())} == {"train"}
+    assert {trial.kind for trial in plan(Options(probes=("spectrum", "gradient_norm")).resolve())} == {"init", "train"}

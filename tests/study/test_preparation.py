@@ -26,6 +26,10 @@ WRN = Options(scale="smoke", norms=("none",))
         (dataclasses.replace(TINY, data="no/such/data"), "no/such/data"),
         (dataclasses.replace(TINY, batch_size=1), "batchnorm take statistics over the batch.*at least 2, got 1"),
         (dataclasses.replace(TINY, batch_size=49), "must not exceed the 48 training examples of digits, got 49"),
+        (
+            dataclasses.replace(TINY, probes=("sharpness",), curvature_examples=49),
+            "curvature_examples must not exceed the 48 training examples of digits, got 49",
+        ),
         (dataclasses.replace(WRN, depth=9), "^depth: depth must be 6n \\+ 2"),
         (dataclasses.replace(WRN, train_depth=9), "^train_depth: depth must be 6n \\+ 2"),
     ],

@@ -7,7 +7,9 @@ import msgspec
 import pytest
 
 from normscope import normalizers
-from normscope.study.recipe import TEN_ROWS, Norm, Options, Recipe, from_plain, parse_norm
+from normscope.study.probing import DEFAULT_PROBES, Spectrum
+from normscope.study.recipe import Norm, Options, Recipe, check, from_plain, parse_norm
+from normscope.study.scales import TEN_ROWS
 
 
 def test_the_ten_rows_are_the_first_ten_of_the_table():
@@ -66,6 +68,9 @@ def test_the_id_depends_on_every_field_and_on_nothing_else():
         "momentum": 0.0,
         "weight_decay": 0.0,
         "penalty_weight": 0.0,
+        "probes": ("gradient_norm",),
+        "curvature_examples": 5,
+        "spectrum": Spectrum(lanczos_steps=3, lanczos_starts=1, steps=(0,), modes=("train",), groups=()),
     }
     assert set(changes) | {"kind", "schema"} == set(Recipe.__struct_fields__)
     ids = {recipe.id} | {msgspec.structs.replace(recipe, **{name: value}).id for name, value in changes.items()}
@@ -133,6 +138,33 @@ def test_any_other_spelling_of_a_normalizer_is_refused(text):
         ({"norms": ("bmlv:eps=1:eps=2",)}, "the options of bmlv must not name one twice, got eps"),
         ({"model": "mlp", "skips": True}, "skips is an option of the model wrn, got mlp"),
         ({"steps": 1.5}, "Expected `int`, got `float`"),
+        ({"probes": ("sharpnes",)}, "there is no probe 'sharpnes'; did you mean sharpness"),
+        ({"probes": ("spectrum",), "curvature_examples": 0}, "curvature_examples must be at least 1, got 0"),
+        ({"probes": ("spectrum",), "lanczos_steps": 0}, "lanczos_steps must be at least 1, got 0"),
+        ({"probes": ("spectrum",), "lanczos_starts": 0}, "lanczos_starts must be at least 1, got 0"),
+        ({"probes": ("spectrum",), "spectrum_steps": ()}, "spectrum_steps must name at least one step"),
+        (
+            {"probes": ("spectrum",), "spectrum_steps": (101,)},
+            "must lie between 0 and the 100 steps of training, got 101",
+        ),
+        (
+            {"probes": ("spectrum",), "spectrum_steps": (-1,)},
+            "must lie between 0 and the 100 steps of training, got -1",
+        ),
+        ({"probes": ("spectrum",), "spectrum_steps": (5, 5)}, "spectrum_steps must not name one twice, got 5"),
+        ({"probes": ("spectrum",), "spectrum_groups": ("a", "a")}, "spectrum_groups must not name one twice, got a"),
+        ({"probes": ("spectrum",), "spectrum_modes": ()}, "spectrum_modes must name train, eval or both"),
+        (
+            {"probes": ("spectrum",), "spectrum_modes": ("test",)},
+            "spectrum_modes must be among train, eval, got 'test'",
+        ),
+        ({"probes": ("spectrum",), "spectrum_modes": ("eval", "eval")}, "spectrum_modes must not name one twice"),
+        ({"spectrum_modes": ("eval",)}, "spectrum_modes is an option of spectrum; add it to probes"),
+        ({"curvature_examples": 5}, "curvature_examples is an option of spectrum and sharpness; add it to probes"),
+        ({"probes": ("sharpness",), "lanczos_steps": 5}, "lanczos_steps is an option of spectrum; add it to probes"),
+        ({"lanczos_starts": 5}, "lanczos_starts is an option of spectrum; add it to probes"),
+        ({"spectrum_steps": (5,)}, "spectrum_steps is an option of spectrum; add it to probes"),
+        ({"spectrum_groups": ("a",)}, "spectrum_groups is an option of spectrum; add it to probes"),
     ],
 )
 def test_a_field_out_of_range_is_refused_by_name(change, message):
@@ -147,3 +179,48 @@ def test_unknown_and_missing_fields_are_refused():
         from_plain({**plain, "depht": 3})
     with pytest.raises(ValueError, match="missing required field `depth`"):
         from_plain({name: value for name, value in plain.items() if name != "depth"})
+
+
+def test_a_recipe_without_curvature_keeps_its_older_id():
+    assert not {"probes", "curvature_examples", "spectrum"} & set(msgspec.json.decode(Options().resolve().to_json()))
+    assert Options(probes=tuple(reversed(DEFAULT_PROBES))).resolve() == Options().resolve()
+    # of the first release, before there were spectra
+    assert Options().resolve().folder_name == "compare-2a0a69512877"
+
+
+def test_the_order_of_probes_is_free():
+    one, other = (Options(probes=probes).resolve() for probes in (("sharpness", "spectrum"), ("spectrum", "sharpness")))
+    assert one == other
+    assert one.measured == ("spectrum", "sharpness")
+    assert one.measures_curvature
+    assert not one.measures_initialization
+
+
+def test_spectra_have_the_scales_sizes_and_the_papers_step():
+    recipe = Options(probes=("spectrum",)).resolve()
+    assert recipe.curvature_examples == 512
+    assert recipe.spectrum == Spectrum(
+        lanczos_steps=80, lanczos_starts=2, steps=(0, 50), modes=("train", "eval"), groups=()
+    )
+    assert Options(probes=("spectrum",), steps=20).resolve().spectrum.steps == (0, 20)
+    assert Options(probes=("spectrum",), spectrum_steps=(7, 0)).resolve().spectrum.steps == (0, 7)
+    assert Options(probes=("spectrum",), spectrum_modes=("eval", "train")).resolve() == recipe
+    assert Options(probes=("sharpness",), curvature_examples=64).resolve().curvature_examples == 64
+
+
+def test_a_recipe_with_spectra_survives_its_json():
+    recipe = Options(probes=("spectrum", "gradient_norm"), spectrum_groups=("readout.*",)).resolve()
+    assert from_plain(msgspec.json.decode(recipe.to_json())) == recipe
+
+
+@pytest.mark.parametrize(
+    ("probes", "changes", "message"),
+    [
+        (("spectrum",), {"spectrum": msgspec.UNSET}, "spectrum must be given with these probes, got spectrum"),
+        (("sharpness",), {"curvature_examples": msgspec.UNSET}, "curvature_examples must be given with these probes"),
+        (DEFAULT_PROBES, {"curvature_examples": 5}, "curvature_examples must be left out with these probes"),
+    ],
+)
+def test_a_recipe_holds_what_its_probes_need_and_no_more(probes, changes, message):
+    with pytest.raises(ValueError, match=message):
+        check(msgspec.structs.replace(Options(probes=probes).resolve(), **changes))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import random
 import signal
@@ -10,9 +11,12 @@ import sys
 import time
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
-from .conftest import TINY
+from normscope.study import load
+
+from .conftest import TINY, run
 
 COMMAND = [
     *("compare", "--scale", TINY.scale, "--model", TINY.model, "--depth", TINY.depth, "--width", TINY.width),
@@ -22,8 +26,9 @@ COMMAND = [
 ]
 
 
-def start(out: Path, workers: int) -> subprocess.Popen[str]:
-    arguments = [sys.executable, "-m", "normscope", *map(str, COMMAND), "--out", str(out), "--workers", str(workers)]
+def start(out: Path, workers: int, *more: object) -> subprocess.Popen[str]:
+    arguments = [sys.executable, "-m", "normscope", *map(str, (*COMMAND, *more))]
+    arguments += ["--out", str(out), "--workers", str(workers)]
     return subprocess.Popen(
         arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
     )
@@ -65,6 +70,31 @@ def test_a_run_killed_again_and_again_gives_the_unbroken_runs_numbers(tmp_path, 
     assert "6 trials, " in output
     assert (folder / "report.html").exists()
     same_numbers(folder)
+
+
+def test_a_run_killed_in_the_middle_of_a_spectrum_gives_the_unbroken_runs_numbers(tmp_path):
+    asked = dataclasses.replace(
+        TINY, probes=("spectrum", "sharpness"), curvature_examples=8, lanczos_steps=6, lanczos_starts=2
+    ).resolve()
+    more = ("--probes", "sharpness,spectrum", "--curvature-examples", 8, "--lanczos-steps", 6, "--lanczos-starts", 2)
+    folder = tmp_path / asked.folder_name
+
+    def measuring() -> bool:
+        return any('"spectrum"' in live.read_text() for live in folder.glob("trials/*/rows.jsonl"))
+
+    process = start(tmp_path, 2, *more)
+    wait_until(process, measuring)
+    process.kill()
+    process.communicate()
+    assert folder.exists()
+    assert not (folder / "COMPLETED").exists()
+
+    process = start(tmp_path, 2, *more)
+    output, errors = process.communicate(timeout=240)
+    assert (process.returncode, errors) == (0, "")
+    assert output.startswith("spectra: ")
+    unbroken = load(run(asked, tmp_path / "unbroken"))
+    pd.testing.assert_frame_equal(load(folder), unbroken, check_exact=True)
 
 
 def test_control_c_ends_in_one_line_and_leaves_no_process(tmp_path, recipe):

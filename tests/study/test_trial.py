@@ -98,6 +98,17 @@ def test_a_train_trial_records_losses_probes_and_evaluations(tmp_path):
     assert (values(rows, "outcome", "diverged") == 0).all()
 
 
+def test_probes_that_are_not_asked_for_leave_no_rows(tmp_path):
+    recipe = dataclasses.replace(TINY, probes=("gradient_norm",)).resolve()
+    assert set(rows_of(recipe, tmp_path, kind="init")["probe"]) == {"gradient_norm", "theory.gradient_norm"}
+    assert set(rows_of(recipe, tmp_path, kind="train")["probe"]) == {"train", "evaluation", "outcome"}
+    recipe = dataclasses.replace(TINY, probes=("information_propagation",)).resolve()
+    assert set(rows_of(recipe, tmp_path, kind="init")["probe"]) == {
+        "information_propagation", "theory.information_propagation"
+    }  # fmt: skip
+    assert "information_propagation" in set(rows_of(recipe, tmp_path, kind="train")["probe"])
+
+
 def test_only_a_penalized_row_records_its_penalty(tmp_path):
     recipe = TINY.resolve()
     regnorm = next(norm for norm in recipe.norms if norm.name == "regnorm")

@@ -125,8 +125,7 @@ class Assembled:
     report: OperatorReport
 
 
-@torch.inference_mode(mode=False)
-@torch.enable_grad()
+@torch.inference_mode(mode=False)  # which turns gradients on, too
 def assemble(
     kind: Kind,
     model: nn.Module,

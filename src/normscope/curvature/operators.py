@@ -45,8 +45,7 @@ class CurvatureOperator:
         """See the class."""
         return self._layout.names
 
-    @torch.inference_mode(mode=False)
-    @torch.enable_grad()
+    @torch.inference_mode(mode=False)  # which turns gradients on, too
     def matvec(self, v: Tensor) -> Tensor:
         """The product with a vector (size,), in the operator's dtype.
 
@@ -58,8 +57,7 @@ class CurvatureOperator:
                 f"This operator multiplies vectors of shape ({self.size},), but one of {tuple(v.shape)} arrived. Use "
                 "matmat for several, and flatten(tensors) for tensors in the parameters' shapes."
             )
-        v = v.detach().to(self.device, self.dtype)
-        direction = self._layout.split(v.clone() if v.is_inference() else v)
+        direction = self._layout.split(v.detach().to(self.device, self.dtype))
         total = torch.zeros(self.size, dtype=self.dtype, device=self.device)
         for part in self._parts:
             total.add_(self._layout.flatten(part.product(direction)), alpha=part.share)

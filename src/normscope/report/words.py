@@ -45,6 +45,11 @@ def _particular(recipe: Record, data: Record, results: pd.DataFrame) -> Iterator
         yield f"With {recipe['seeds']} seed(s) an interval over seeds says little or nothing."
     if recipe["train_depth"] != recipe["depth"]:
         yield f"Initialization was measured at depth {recipe['depth']} and training at depth {recipe['train_depth']}."
+    if "curvature_examples" in recipe:
+        yield (
+            f"Eigenvalues of the Hessian are those of seed 0 on one batch of {recipe['curvature_examples']} training "
+            "examples; another seed or batch would give others."
+        )
     cut = [split for split, limit in _LIMITS.items() if recipe[limit] is not None and data.get(split) == recipe[limit]]
     if cut:
         yield f"Only part of the data was used: {', '.join(f'{data[split]} {split}' for split in cut)} examples."

@@ -40,6 +40,8 @@ class Cost:
     def describe(self, trials: Sequence[str], *, workers: int) -> str:
         """What is to come, in words."""
         counts = [count for trial in trials if (count := self.products.get(trial, 0))]
+        if not counts:
+            return "spectra: all are measured"
         each = f"{min(counts)}" if len({*counts}) == 1 else f"{min(counts)} to {max(counts)}"
         minutes = self.total(trials, workers=workers) / 60
         return (

@@ -134,5 +134,6 @@ def _write_eigenvalues(rows: Rows, reading: Reading, step: int) -> None:
     rows.add("sharpness", "lambda_max", values[0], step=step, unit=reading.unit)
     rows.add("sharpness", "lambda_min", smallest, step=step, unit=reading.unit)
     rows.add("sharpness", "lambda_min_residual", residuals[-1], step=step, unit=reading.unit)
+    rows.add("sharpness", "lambda_min_converged", converged[-1], step=step)
     rows.add("sharpness", "lambda_abs_max", max(abs(values[0]), abs(smallest)), step=step, unit=reading.unit)
     rows.add("sharpness", "lambda_ratio", values[0] / last if known else math.nan, step=step)

@@ -13,6 +13,7 @@ ProbeName: TypeAlias = Literal[
 
 ModeName: TypeAlias = Literal["train", "eval"]
 
+MODES: tuple[ModeName, ...] = get_args(ModeName)
 PROBES: tuple[ProbeName, ...] = get_args(ProbeName)
 DEFAULT_PROBES = PROBES[:3]
 PAPERS_STEP = 50  # Rao and Sohl-Dickstein 2020, Figure 4

@@ -16,7 +16,7 @@ from typing import Any, Literal, TypeAlias
 import msgspec
 from msgspec import UNSET, UnsetType
 
-from normscope.study.probing import DEFAULT_PROBES, ModeName, ProbeName, Spectrum, default_spectrum_steps, in_order
+from normscope.study.probing import DEFAULT_PROBES, MODES, ProbeName, Spectrum, default_spectrum_steps, in_order
 from normscope.study.scales import SCALES, SHAPES
 
 ModelName: TypeAlias = Literal["wrn", "mlp"]
@@ -175,7 +175,7 @@ class Options:
     spectrum_steps: tuple[int, ...] | None = None
     """Steps of training at which spectra are measured, 0 being initialization: 0 and 50, or the last."""
 
-    spectrum_modes: tuple[ModeName, ...] | None = None
+    spectrum_modes: tuple[str, ...] | None = None
     """Normalization by batch statistics (train) and by running ones (eval), for rows that have them: train,eval."""
 
     spectrum_groups: tuple[str, ...] | None = None
@@ -224,10 +224,17 @@ def _with_probes(fields: dict[str, Any], given: dict[str, Any]) -> dict[str, Any
             "lanczos_steps": fields["lanczos_steps"],
             "lanczos_starts": fields["lanczos_starts"],
             "steps": sorted(fields.get("spectrum_steps", default_spectrum_steps(fields["steps"]))),
-            "modes": fields.get("spectrum_modes", ("train", "eval")),
+            "modes": _modes(fields.get("spectrum_modes", MODES)),
             "groups": fields.get("spectrum_groups", ()),
         }
     return {name: value for name, value in fields.items() if name not in {*_BELONGS, "probes"}} | chosen
+
+
+def _modes(names: tuple[str, ...]) -> list[str]:
+    for name in names:
+        _require(name in MODES, f"spectrum_modes must be among {', '.join(MODES)}", repr(name))
+    _distinct("spectrum_modes", list(names))
+    return [mode for mode in MODES if mode in names]
 
 
 def parse_norm(text: str) -> dict[str, Any]:
