@@ -2,10 +2,11 @@
 PYTHON ?= python3
 VENV := .venv
 READY := $(VENV)/ready
+PEERS := .venv-peers
 # One thread a process: results then do not depend on how many processes share the machine.
 PYTEST := OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -n auto --dist worksteal
 
-.PHONY: demo test test-long check bench lock clean
+.PHONY: demo test test-long check bench bench-curvature lock clean
 
 demo: $(READY)  ## the main job on the embedded data set: what ten normalizers do to a network
 	$(VENV)/bin/normscope compare --out runs
@@ -24,6 +25,15 @@ check: $(READY)  ## style and types
 bench: $(READY)  ## beside torch's own layers and a bare training loop, as ratios, into benchmarks/results/
 	$(VENV)/bin/python -m benchmarks
 
+bench-curvature: $(READY) $(PEERS)/ready  ## Hessian products, densities and traces beside other tools; IMAGES=path of CIFAR-10
+	$(VENV)/bin/python -m benchmarks.curvature $(if $(IMAGES),--images $(IMAGES))
+
+$(PEERS)/ready: benchmarks/curvature/peers.txt pyproject.toml
+	$(PYTHON) -m venv $(PEERS)
+	$(PEERS)/bin/python -m pip --disable-pip-version-check install --quiet --requirement benchmarks/curvature/peers.txt
+	$(PEERS)/bin/python -m pip --disable-pip-version-check install --quiet --no-deps --no-build-isolation --editable .
+	touch $@
+
 $(READY): requirements/lock.txt requirements/torch.txt pyproject.toml scripts/environment
 	sh scripts/environment $(PYTHON) $(VENV)
 
@@ -34,4 +44,4 @@ lock: $(READY)  ## resolve requirements/lock.txt anew
 		--custom-compile-command "make lock" -o requirements/lock.txt
 
 clean:
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) $(PEERS) .mypy_cache .ruff_cache .pytest_cache .hypothesis

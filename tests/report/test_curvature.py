@@ -95,6 +95,11 @@ def test_every_normalizer_is_drawn_at_its_chosen_rate_and_initialization_from_wh
     assert "at initialization" in drawn["spectral_density_step0"].title
 
 
+def test_initialization_counts_once_where_the_chosen_rate_has_it():
+    rows = [*trained("a", best=0.1), *synthetic.spectrum("a", 0.1, 0, NODES, WEIGHTS)]
+    assert list(spectra(rows)) == ["spectral_density_step0"]
+
+
 def test_a_spectrum_that_is_not_finite_is_not_drawn():
     rows = [*trained("a"), *synthetic.spectrum("a", 0.1, 50, [math.nan] * 8, [math.nan] * 8)]
     assert spectra(rows) == {}

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from normscope.study import Failed, Finished, InlineEngine, LocalEngine, Started, TrialsFailedError, load
+from normscope.study import Failed, Finished, InlineEngine, LocalEngine, Started, TrialsFailedError, load, local_engine
 from normscope.study import trial as trials
 from normscope.study.engine import Advanced
 from normscope.study.plan import plan
@@ -154,6 +154,19 @@ def test_products_are_told_while_a_trial_runs_and_change_no_number(tmp_path):
     assert [type(event) for event in events if not isinstance(event, Advanced)][1:-1] == [Started, Finished]
     first, second = (load(folder)["value"] for folder in folders)
     assert first.equals(second)
+
+
+def test_every_worker_is_told_its_share_of_the_memory(recipe, tmp_path, monkeypatch):
+    told: list[tuple[object, ...]] = []
+
+    def start(target, arguments, stack):
+        told.append(arguments)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(local_engine, "_start", start)
+    with pytest.raises(KeyboardInterrupt):
+        next(LocalEngine(workers=4, threads_per_worker=3).run(tmp_path, plan(recipe)))
+    assert told == [(tmp_path, 3, 0.25)]
 
 
 def test_workers_share_the_memory(tmp_path, monkeypatch):

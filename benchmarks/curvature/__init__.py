@@ -1,0 +1,1 @@
+"""Hessian products, densities, traces and top eigenvalues beside other tools: ``python -m benchmarks.curvature``."""

@@ -1,0 +1,67 @@
+"""normscope: the operator chooses its machinery; Lanczos, deflation and traces are `normscope.linalg`'s."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from benchmarks.curvature.problems import Batch
+from benchmarks.curvature.tools.protocol import Meter, Tool
+from normscope import curvature, linalg
+
+
+class Metered:
+    """A `LinearOperator` that counts."""
+
+    def __init__(self, op: linalg.LinearOperator, meter: Meter) -> None:
+        self.size, self.dtype, self.device = op.size, op.dtype, op.device
+        self.matvec = meter.wrap(op.matvec)
+
+
+def seeded(seed: int) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+class Adapter(Tool):
+    estimators = ("hutchinson", "krylov")
+
+    def __init__(self, model: nn.Module, batch: Batch) -> None:
+        self.meter = Meter()
+        self.arguments = (model, F.cross_entropy, [batch])
+        self.hessian = curvature.HessianOperator(*self.arguments)
+        self.op = Metered(self.hessian, self.meter)
+        self.gauss_newton: linalg.LinearOperator | None = None
+
+    def product(self, v: Tensor) -> Tensor:
+        return self.op.matvec(v)
+
+    def ggn(self, v: Tensor) -> Tensor:
+        if self.gauss_newton is None:  # not with the Hessian: its tape would count in the Hessian's memory
+            self.gauss_newton = curvature.GGNOperator(*self.arguments)
+        return self.gauss_newton.matvec(v)
+
+    def density(self, samples: int, steps: int, seed: int) -> tuple[Tensor, Tensor]:
+        return linalg.spectral_density(self.op, steps, samples, generator=seeded(seed)).rule()
+
+    def top(self, k: int, budget: int, seed: int) -> Tensor:
+        return linalg.top_eigenpairs(self.op, k, generator=seeded(seed), max_matvecs=budget).values
+
+    def trace(self, estimator: str, budget: int, seed: int) -> float:
+        generator = seeded(seed)
+        run = linalg.lanczos(self.op, budget // 2, generator=generator) if estimator == "krylov" else None
+        left = budget - (0 if run is None else len(run.diagonal))
+        return linalg.trace(self.op, left, generator=generator, deflate=run).value
+
+    def together(self, budget: int, steps: int, seed: int) -> tuple[tuple[Tensor, Tensor], Tensor, float]:
+        # `linalg.spectrum`, its budget divided: a Lanczos run for the outliers, then the trace, then the density.
+        steps = min(steps, budget // 3)
+        first = min(max(steps, budget // 3), 60)
+        num_samples = max((budget - first) // (2 * steps), 1)
+        num_traces = budget - first - num_samples * steps
+        generator = seeded(seed)
+        run = linalg.lanczos(self.op, first, generator=generator)
+        pairs = linalg.ritz_pairs(run, 10, which="magnitude")
+        estimate = linalg.trace(self.op, num_traces, generator=generator, deflate=run)
+        density = linalg.spectral_density(self.op, steps, num_samples, generator=generator, deflate=pairs)
+        return density.rule(), pairs.values, estimate.value
