@@ -55,9 +55,9 @@ class Adapter(Tool):
 
     def together(self, budget: int, steps: int, seed: int) -> tuple[tuple[Tensor, Tensor], Tensor, float]:
         # `linalg.spectrum`, its budget divided: a Lanczos run for the outliers, then the trace, then the density.
-        steps = min(steps, budget // 3)
-        first = min(max(steps, budget // 3), 60)
-        num_samples = max((budget - first) // (2 * steps), 1)
+        first = min(max(40, budget // 3), 60, 2 * budget // 3)  # forty bring the ten outliers out
+        steps = min(steps, (budget - first) // 2)
+        num_samples = (budget - first) // (2 * steps)
         num_traces = budget - first - num_samples * steps
         generator = seeded(seed)
         run = linalg.lanczos(self.op, first, generator=generator)

@@ -18,9 +18,9 @@ class Adapter(Tool):
     def __init__(self, model: nn.Module, batch: Batch) -> None:
         self.meter = Meter()
         self.parameters = {name: parameter.detach() for name, parameter in model.named_parameters()}
-        buffers = {name: buffer.clone() for name, buffer in model.named_buffers()}
 
         def loss(parameters: dict[str, Tensor]) -> Tensor:
+            buffers = {name: buffer.clone() for name, buffer in model.named_buffers()}
             outputs = functional_call(model, {**parameters, **buffers}, (batch[0],))
             return F.cross_entropy(outputs, batch[1])
 
