@@ -41,7 +41,7 @@ def render(record: Record) -> str:
 def introduction(record: Record) -> list[str]:
     machine = dict(record["machine"])
     peers = machine.pop("peers")
-    data = record["problems"].get("wrn", {}).get("data", "seeded random images")
+    data = record["problems"].get("wrn128", {}).get("data", "seeded random images")
     return [
         "# Curvature beside other tools",
         "",
@@ -136,6 +136,8 @@ def left_behind(record: Record) -> list[str]:
 
 
 def large(record: Record, problem: str, title: str) -> list[str]:
+    if not any(name.split("/")[1] == problem for name in record["cells"]):
+        return []  # not measured on this machine
     facts = record["problems"].get(problem, {})
     rows = []
     scaled = False
