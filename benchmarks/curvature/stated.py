@@ -48,7 +48,7 @@ def stated_errors(
         "### Products to a stated error",
         "",
         "From the first budget on after which the error stays within the limit. All three: the sum of the three, or "
-        "the one run that gives them together. Each tool stands at the division of the budget, and the estimator of the "
+        "the one run that gives them together. Each tool stands at the division of the budget and the estimator of the "
         "trace, that suits it best. The first limits were chosen after early curves of the peers, the second after "
         "these results were known.",
     ]
