@@ -41,36 +41,50 @@ def test_a_spectrum_is_drawn_as_smoothed_from_its_nodes():
     np.testing.assert_allclose(y, np.maximum(smooth(rule, x), 1e-12), rtol=1e-9)
     assert series.seeds == ()
     assert np.isnan(series.lo).all()
-    assert len(x) <= curvature.MAX_POINTS
+    assert len(x) <= curvature.MAX_POINTS_OF_ONE
     grid = rule.grid()
     drawn_curve = np.interp(grid, x, np.log10(y))
     assert np.abs(drawn_curve - np.log10(np.maximum(smooth(rule, grid), 1e-12))).max() < 0.02
+
+
+def titles(figure):
+    return [panel.title for panel in figure.panels]
 
 
 def test_the_width_stands_above_the_panel_and_the_axes_are_the_papers():
     wide = [10 * node for node in NODES]
     drawn = spectra([*trained("a"), *trained("b"), *synthetic.spectrum("a", 0.1, 50, NODES, WEIGHTS),
                      *synthetic.spectrum("b", 0.1, 50, wide, WEIGHTS)])  # fmt: skip
-    (panel,) = drawn["spectral_density_step50"].panels
-    assert panel.title == f"train mode, widths {math.sqrt(1e-4):.2g} to {math.sqrt(1e-3):.2g}"
-    assert panel.view == (1e-10, 1e2)
-    assert panel.y.log
-    assert not panel.x.log
-    only = spectra([*trained("a"), *synthetic.spectrum("a", 0.1, 50, NODES, WEIGHTS)])
-    assert only["spectral_density_step50"].panels[0].title == "train mode, width 0.01"
+    figure = drawn["spectral_density_step50"]
+    widths = [f"{math.sqrt(variance):.2g}" for variance in (1e-4, 1e-3)]
+    assert titles(figure) == [f"a, train mode, width {widths[0]}", f"b, train mode, width {widths[1]}"]
+    for panel in figure.panels:
+        assert panel.view == (1e-10, 1e2)
+        assert panel.y.log
+        assert not panel.x.log
 
 
-def test_eval_mode_is_a_panel_of_its_own_and_who_has_none_is_named():
+def test_eval_mode_is_beside_train_mode_and_who_has_none_is_named():
     rows = [*trained("a"), *trained("b")]
     for norm in ("a", "b"):
         rows += synthetic.spectrum(norm, 0.1, 50, NODES, WEIGHTS)
     rows += synthetic.spectrum("a", 0.1, 50, NODES, WEIGHTS, probe="spectrum.eval")
     rows += [synthetic.row("train", "b", 0, 0.1, "spectrum.eval", "same_as_train", 1.0, step=50)]
     figure = spectra(rows)["spectral_density_step50"]
-    assert [panel.title.split(",")[0] for panel in figure.panels] == ["train mode", "eval mode"]
-    assert [[series.normalizer for series in panel.series] for panel in figure.panels] == [["a", "b"], ["a"]]
+    assert [title.rpartition(",")[0] for title in titles(figure)] == ["a, train mode", "a, eval mode", "b, train mode"]
+    assert [[series.normalizer for series in panel.series] for panel in figure.panels] == [["a"], ["a"], ["b"]]
     assert "In eval mode b normalize as in train mode" in figure.caption
     assert "512 training examples" in figure.caption
+
+
+def test_the_points_of_a_figure_are_bounded_whatever_it_holds():
+    names = [f"n{index}" for index in range(30)]
+    nodes = [float(node) for node in np.linspace(-1, 60, 80)] * 2
+    rows = [row for name in names for row in trained(name)]
+    rows += [row for name in names for row in synthetic.spectrum(name, 0.1, 50, nodes, [1 / 80] * 160)]
+    figure = spectra(rows, recipe(names))["spectral_density_step50"]
+    assert len(figure.panels) == 30
+    assert sum(len(line.x) for panel in figure.panels for line in panel.series) <= curvature.MAX_POINTS
 
 
 def test_groups_have_a_figure_of_their_own():
@@ -79,7 +93,7 @@ def test_groups_have_a_figure_of_their_own():
     drawn = spectra(rows)
     assert list(drawn) == ["spectral_density_step50", "spectral_density_step50_groups"]
     (panel,) = drawn["spectral_density_step50_groups"].panels
-    assert panel.title.startswith("readout.*, width")
+    assert panel.title.startswith("a, readout.*, width")
     assert len(drawn["spectral_density_step50"].panels) == 1
 
 

@@ -13,8 +13,9 @@ from normscope.report.density import Rule, outline, smooth
 from normscope.report.lines import Recipe, at_chosen_rate, bands, figure_of, floats, lines
 from normscope.report.specification import Axis, LineFigure, Panel, Series
 
-# Points drawn in one panel, all lines together: the page has four such panels and stays below 2 MB.
-MAX_POINTS = 1200
+# Points drawn in one figure, all panels together, and in one of them: the page stays below 2 MB whatever is measured.
+MAX_POINTS = 1800
+MAX_POINTS_OF_ONE = 600
 
 _EIGENVALUE = Axis("eigenvalue of the Hessian")
 _DENSITY = Axis("density", log=True, bounds=(1e-10, 1e2))
@@ -23,18 +24,21 @@ _PROBES = {"train": "spectrum", "eval": "spectrum.eval"}
 
 
 def spectral_densities(frame: pd.DataFrame, recipe: Recipe) -> Iterator[LineFigure]:
-    """Yield one figure per step with spectra, of all parameters in train and eval mode; and one of their groups."""
+    """Yield one figure per step with spectra of all parameters, and one with those of their groups.
+
+    A panel holds one spectrum: two of them hide each other's gaps, and gaps are what a density is looked at for.
+    """
     rows = _spectra(frame, recipe)
     for step in sorted(rows["step"].unique()):
         here = rows[rows["step"] == step]
         whole = here[here["layer"] == ""]
-        modes = [_panel(whole[whole["probe"] == probe], recipe, f"{mode} mode") for mode, probe in _PROBES.items()]
+        modes = {f"{mode} mode": whole[whole["probe"] == probe] for mode, probe in _PROBES.items()}
         when = "at initialization" if step == 0 else f"at step {step}"
         name, title = f"spectral_density_step{step}", f"Spectral density of the Hessian {when}"
-        yield from _drawn(name, title, _caption(whole, recipe), modes)
-        groups = [_panel(here[here["layer"] == group], recipe, str(group)) for group in here["layer"].unique() if group]
+        yield from _drawn(name, title, _caption(whole, recipe), _panels(modes, recipe))
+        groups = {str(group): here[here["layer"] == group] for group in here["layer"].unique() if group}
         caption = f"Of the parameters whose names match the pattern above each panel, in train mode. {_HOW}"
-        yield from _drawn(f"{name}_groups", f"{title}, by group", caption, groups)
+        yield from _drawn(f"{name}_groups", f"{title}, by group", caption, _panels(groups, recipe))
 
 
 def sharpness(frame: pd.DataFrame, recipe: Recipe) -> LineFigure | None:
@@ -64,7 +68,7 @@ def sharpness(frame: pd.DataFrame, recipe: Recipe) -> LineFigure | None:
 _HOW = (
     "Gauss rules by stochastic Lanczos quadrature, averaged over their random starts; every node is drawn as a "
     "Gaussian whose standard deviation is the width above the panel, √(1e-5 max(1, λ_max − λ_min)) for each "
-    "normalizer, and values below 1e-12 as 1e-12. One seed."
+    "spectrum, and values below 1e-12 as 1e-12. One seed."
 )
 
 
@@ -112,11 +116,22 @@ def _drawn(name: str, title: str, caption: str, panels: list[Panel]) -> Iterator
         yield figure
 
 
-def _panel(rows: pd.DataFrame, recipe: Recipe, title: str) -> Panel:
-    rules = {name: rule for name, rule in _rules(rows, recipe) if np.isfinite(rule.nodes).all()}
-    limit = MAX_POINTS // max(len(rules), 1)
-    series = tuple(_line(name, rule, limit) for name, rule in rules.items())
-    return Panel(f"{title}, {_widths(rules)}" if rules else title, _EIGENVALUE, _DENSITY, series)
+def _panels(spectra: Mapping[str, pd.DataFrame], recipe: Recipe) -> list[Panel]:
+    """One panel per normalizer and kind of spectrum, a normalizer's side by side."""
+    rules = {(name, kind): rule for kind, rows in spectra.items() for name, rule in _rules(rows, recipe)}
+    order = dict.fromkeys(name for name, _ in rules)  # each kind's names come in the order of the recipe
+    drawn = [(name, kind) for name in order for kind in spectra if _is_finite(rules.get((name, kind)))]
+    limit = min(MAX_POINTS_OF_ONE, MAX_POINTS // max(len(drawn), 1))
+    return [_panel(name, kind, rules[name, kind], limit) for name, kind in drawn]
+
+
+def _is_finite(rule: Rule | None) -> bool:
+    return rule is not None and bool(np.isfinite(rule.nodes).all())
+
+
+def _panel(name: str, kind: str, rule: Rule, limit: int) -> Panel:
+    title = f"{name}, {kind}, width {rule.width:.2g}"
+    return Panel(title, _EIGENVALUE, _DENSITY, (_line(name, rule, limit),))
 
 
 def _rules(rows: pd.DataFrame, recipe: Recipe) -> Iterator[tuple[str, Rule]]:
@@ -125,11 +140,6 @@ def _rules(rows: pd.DataFrame, recipe: Recipe) -> Iterator[tuple[str, Rule]]:
         if len(own):
             table = own.pivot(index="depth", columns="name", values="value")
             yield name, Rule(table["node"].to_numpy(np.float64), table["weight"].to_numpy(np.float64))
-
-
-def _widths(rules: Mapping[str, Rule]) -> str:
-    low, high = (f"{end(rule.width for rule in rules.values()):.2g}" for end in (min, max))
-    return f"width {low}" if low == high else f"widths {low} to {high}"
 
 
 def _line(name: str, rule: Rule, limit: int) -> Series:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 from collections.abc import Mapping
 from typing import Any, Literal
 
@@ -22,6 +23,7 @@ from normscope.report.tables import heat_map_text
 
 PNG_DPI = 150
 
+_MAX_COLUMNS = 4  # of panels
 _POINTS_PER_PIXEL = 0.75  # a CSS pixel is 1/96 inch, a typographic point 1/72
 _MARKERS_PER_LINE = 8
 _MARKERS: dict[Marker, str] = {
@@ -64,10 +66,15 @@ def _canvas(width: float, height: float, title: str) -> Canvas:
 
 def _line_figure(figure: LineFigure) -> Canvas:
     looks = styles(figure.normalizers)
-    canvas = _canvas(1.9 + (4.6 if len(figure.panels) == 1 else 3.6 * len(figure.panels)), 3.9, figure.title)
-    axes = canvas.subplots(1, len(figure.panels), squeeze=False)[0]
-    for ax, panel in zip(axes, figure.panels, strict=True):
+    count = len(figure.panels)
+    columns = min(count, _MAX_COLUMNS)
+    rows = math.ceil(count / columns)
+    canvas = _canvas(1.9 + (4.6 if count == 1 else 3.6 * columns), 0.9 + 3.0 * rows, figure.title)
+    axes = canvas.subplots(rows, columns, squeeze=False).ravel()
+    for ax, panel in zip(axes, figure.panels, strict=False):
         _panel(ax, panel, looks)
+    for ax in axes[count:]:
+        ax.remove()
     _legend(canvas, looks | ({"mean-field theory": THEORY} if figure.has_theory else {}))
     return canvas
 
