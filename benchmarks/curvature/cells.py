@@ -6,6 +6,7 @@ import fnmatch
 import json
 import os
 import select
+import signal
 import subprocess
 import time
 from collections.abc import Iterator
@@ -22,13 +23,16 @@ LIMIT_SECONDS = 900.0
 # Of a single product and of everything that builds on one; the small networks on which the algorithms are compared.
 ON_ALGORITHMS = ("plain", "batchnorm2d", "layernorm")
 # Minutes that would show nothing new: without batch norm PyHessian's second way differs by its product alone, which is
-# timed, and on the large networks its first way is a density of another matrix. torch.func.linearize is products alone.
+# timed, and on the large networks its first way is a density of another matrix; of their two batches the larger one
+# shows what a density takes. torch.func.linearize and BackPACK are products alone.
 LEFT_OUT = (
     "curves/*/backpack",
     "curves/*/pyhessian_train",
     "density/mlp/pyhessian_train",
     "top/mlp/pyhessian_train",
     "density/wrn*/pyhessian",
+    "density/wrn*/backpack",
+    "density/wrn128/*",
     "algorithms/*/linearize",
     "curves/*/linearize",
     "density/*/linearize",
@@ -101,12 +105,12 @@ class Worker:
             self.process.stdin.write(json.dumps(request) + "\n")
             self.process.stdin.flush()
         except BrokenPipeError:
-            return {"fails": f"the process ended with status {self.process.wait()}"}
+            return {"fails": death(self.process.wait())}
         if not select.select([self.process.stdout], [], [], LIMIT_SECONDS)[0]:
             self.close()
             return {"fails": f"no answer within {LIMIT_SECONDS:.0f} s"}
         line = self.process.stdout.readline()
-        return json.loads(line) if line else {"fails": f"the process ended with status {self.process.wait()}"}
+        return json.loads(line) if line else {"fails": death(self.process.wait())}
 
     @property
     def alive(self) -> bool:
@@ -115,6 +119,14 @@ class Worker:
     def close(self) -> None:
         self.process.kill()
         self.process.wait()
+
+
+def death(status: int) -> str:
+    """Why a process is gone that nobody stopped: on Linux SIGKILL is what a process gets that takes too much memory."""
+    if status == -signal.SIGKILL:
+        gigabytes = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9
+        return f"killed: it needs more memory than the {gigabytes:.0f} GB there are"
+    return f"the process ended with status {status}"
 
 
 def run(cells: list[Cell], *, python: Path, folder: Path) -> Iterator[tuple[Cell, dict[str, Any]]]:

@@ -136,7 +136,8 @@ def timing(tool: str, problem: str, folder: Path) -> Result:
     pairs = 15 if problem == "mlp" else 3
     result: Result = {"error": distance(found, truth["Hv"]), "peak_bytes": memory, "first_seconds": once}
     result |= in_turn(lambda: subject.product(v), gradient, pairs)
-    return result | {"ggn": attempt(lambda: ggn_timing(subject, v, gradient, pairs))}
+    del subject  # what it holds for Hessian products would crowd the memory of the other matrix
+    return result | {"ggn": attempt(lambda: ggn_timing(adapter(tool)(model, batch), v, gradient, pairs))}
 
 
 def ggn_timing(subject: Tool, v: Tensor, gradient: Callable[[], object], pairs: int) -> Result:

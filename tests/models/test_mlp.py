@@ -24,6 +24,7 @@ def test_depth_is_the_number_of_sites_and_every_affine_layer_was_shown_to_the_no
     assert len(sites(model)) == 4
     assert row.seen == [module for module in model.modules() if isinstance(module, nn.Linear)]
     assert len(row.seen) == 5
+    assert row.before == []
 
 
 def test_the_output_is_the_formula(seeded):

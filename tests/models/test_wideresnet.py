@@ -40,6 +40,7 @@ def test_every_affine_layer_was_shown_to_the_normalizer(seeded):
     affine = {module for module in model.modules() if isinstance(module, nn.Conv2d | nn.Linear)}
     assert set(row.seen) == affine
     assert len(row.seen) == 1 + 6 + 2 + 1  # stem, branches, two shortcuts where the shape changes, readout
+    assert row.before == []
 
 
 def test_groups_halve_the_image_and_double_the_channels(seeded):

@@ -27,7 +27,7 @@ INLINE = InlineEngine()
 
 def of(options: Options, engine=INLINE):
     recipe = options.resolve()
-    return recipe, estimate(recipe, load_data(recipe), engine)
+    return recipe, estimate(recipe, {recipe.dataset: load_data(recipe.dataset)}, engine)
 
 
 def test_the_products_of_each_trial_are_counted_before_it_runs():

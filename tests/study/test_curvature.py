@@ -10,6 +10,7 @@ from normscope.curvature import HessianOperator
 from normscope.study import seeds
 from normscope.study import trial as trials
 from normscope.study.building import network
+from normscope.study.comparison import experiment_of
 from normscope.study.curvature import curvature_batch, total_norm
 from normscope.study.plan import plan
 from normscope.study.preparation import load_data
@@ -32,7 +33,7 @@ ASKED = dataclasses.replace(
 def rows_of(tmp_path, norm, options=ASKED, **means):
     recipe = options.resolve()
     trial = next(trial for trial in plan(recipe) if trial.norm.name == norm and trial.kind == "train")
-    trials.run(tmp_path / recipe.folder_name, trial, recipe, load_data(recipe), **means)
+    trials.run(tmp_path / recipe.folder_name, trial, recipe, load_data(recipe.dataset), **means)
     return frame([(tmp_path / recipe.folder_name / "trials" / trial.id / "rows.parquet").read_bytes()])
 
 
@@ -44,10 +45,10 @@ def rows(tmp_path_factory):
 def initial(norm):
     """The untrained network, its Hessian in full, and the recipe."""
     recipe = ASKED.resolve()
-    row = next(row for row in recipe.norms if row.name == norm)
-    data = load_data(recipe)
-    model = network(recipe, row, data, depth=recipe.train_depth, generator=seeds.generator(0, "init"))
-    return model, curvature_batch(recipe, data, seed=0)
+    trial = next(trial for trial in plan(recipe) if trial.norm.name == norm and trial.kind == "train")
+    data = load_data(recipe.dataset)
+    model = network(experiment_of(trial, recipe), data, generator=seeds.generator(0, "init")).model
+    return model, curvature_batch(data, 12, seed=0)
 
 
 def dense(model, batch, params=None, mode="train"):
@@ -160,7 +161,7 @@ def test_the_batch_is_the_same_for_every_normalizer_and_step():
     (_, (first, labels)), (_, (second, again)) = initial("batchnorm"), initial("layernorm")
     assert torch.equal(first, second)
     assert torch.equal(labels, again)
-    data = load_data(ASKED.resolve()).train
+    data = load_data(ASKED.resolve().dataset).train
     drawn = torch.randperm(len(data), generator=seeds.generator(0, "probe"))[:12]
     assert torch.equal(first, data.inputs[drawn])
     assert torch.equal(labels, data.targets[drawn])

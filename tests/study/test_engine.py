@@ -36,14 +36,15 @@ def test_the_inline_engine_leaves_the_number_of_threads(recipe, tmp_path):
 
 
 def test_a_trial_that_raises_does_not_lose_the_others(recipe, tmp_path, monkeypatch, same_numbers):
-    def fails_at_one_rate(trial, *rest):
-        if trial.lr == 1.0 and trial.norm.name == "batchnorm":
+    def fails_at_one_rate(scene, kept):
+        training = scene.experiment.training
+        if training is not None and training.optimizer.lr == 1.0 and scene.experiment.norm.name == "batchnorm":
             raise RuntimeError("out of\nluck")
-        return train(trial, *rest)
+        return execute(scene, kept)
 
-    train = trials.train
+    execute = trials.execute
     with monkeypatch.context() as patch:
-        patch.setattr(trials, "train", fails_at_one_rate)
+        patch.setattr(trials, "execute", fails_at_one_rate)
         with pytest.raises(
             TrialsFailedError, match=r"1 of 6 trials failed, first batchnorm lr 1 seed 0: .*out of luck"
         ):

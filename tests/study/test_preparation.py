@@ -49,6 +49,6 @@ def test_images_are_asked_for_by_the_image_model(monkeypatch):
     features = Split(torch.randn(8, 5), torch.arange(8) % 2)
     tabular = Dataset("table", features, features, features, 2, ("a", "b"), "0" * 64, "")
     monkeypatch.setattr(preparation, "load_data", lambda recipe: tabular)
-    with pytest.raises(ValueError, match=r"wrn takes images, and table has inputs of shape \(5,\); use model mlp"):
+    with pytest.raises(ValueError, match=r"wrn takes images, got examples of shape \(5,\); use mlp"):
         preparation.try_out(dataclasses.replace(WRN, batch_size=4).resolve())
     preparation.try_out(dataclasses.replace(TINY, batch_size=4).resolve())

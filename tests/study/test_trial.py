@@ -25,7 +25,7 @@ def rows_of(recipe: Recipe, tmp_path: Path, **wanted: object) -> pd.DataFrame:
     """Run the first trial with these attributes."""
     trial = next(t for t in plan(recipe) if all(getattr(t, name) == value for name, value in wanted.items()))
     folder = tmp_path / recipe.folder_name
-    trials.run(folder, trial, recipe, load_data(recipe))
+    trials.run(folder, trial, recipe, load_data(recipe.dataset))
     return frame([(folder / "trials" / trial.id / "rows.parquet").read_bytes()])
 
 
@@ -147,7 +147,7 @@ def test_the_same_trial_gives_the_same_bytes(tmp_path, recipe):
         found = []
         for name in ("a", "b"):
             torch.manual_seed(len(found))  # the global random state plays no part
-            trials.run(tmp_path / name / recipe.folder_name, trial, recipe, load_data(recipe))
+            trials.run(tmp_path / name / recipe.folder_name, trial, recipe, load_data(recipe.dataset))
             place = tmp_path / name / recipe.folder_name / "trials" / trial.id
             found.append((place / "rows.parquet").read_bytes())
             assert sorted(path.name for path in place.iterdir()) == ["COMPLETED", "rows.parquet", "trial.json"]
@@ -176,7 +176,7 @@ def test_leftovers_of_an_attempt_are_removed(tmp_path, recipe):
     place.mkdir(parents=True)
     for name in ("rows.jsonl", "error.txt", ".rows.parquet.123"):
         (place / name).write_text("old")
-    trials.run(tmp_path, trial, recipe, load_data(recipe))
+    trials.run(tmp_path, trial, recipe, load_data(recipe.dataset))
     assert sorted(path.name for path in place.iterdir()) == ["COMPLETED", "rows.parquet", "trial.json"]
 
 
@@ -192,7 +192,7 @@ def test_trial_json_says_what_the_trial_was(tmp_path, recipe):
     from normscope.study.folder import read_json
 
     trial: Trial = plan(recipe)[1]
-    trials.run(tmp_path, trial, recipe, load_data(recipe))
+    trials.run(tmp_path, trial, recipe, load_data(recipe.dataset))
     said = read_json(tmp_path / "trials" / trial.id / "trial.json")
     assert (said["id"], said["kind"], said["lr"], said["seed"]) == (trial.id, "train", 0.1, 0)
     assert said["norm"] == {"name": "batchnorm", "options": {}}
@@ -206,11 +206,13 @@ def test_evaluation_is_in_eval_mode_from_the_seeds_weights(tmp_path):
 
     from normscope.study import seeds
     from normscope.study.building import network
+    from normscope.study.comparison import experiment_of
 
     recipe = dataclasses.replace(TINY, norms=("batchnorm",)).resolve()
     rows = rows_of(recipe, tmp_path, kind="train", seed=0)
-    data = load_data(recipe)
-    model = network(recipe, recipe.norms[0], data, depth=recipe.train_depth, generator=seeds.generator(0, "init"))
+    data = load_data(recipe.dataset)
+    trial = next(trial for trial in plan(recipe) if trial.kind == "train")
+    model = network(experiment_of(trial, recipe), data, generator=seeds.generator(0, "init")).model
     with torch.no_grad():
         outputs = model.eval()(data.validation.inputs)
     expected = F.cross_entropy(outputs, data.validation.targets).item()
@@ -221,7 +223,7 @@ def test_evaluation_is_in_eval_mode_from_the_seeds_weights(tmp_path):
 
 def test_test_data_touch_nothing_but_the_test_rows(tmp_path, recipe):
     trial = plan(recipe)[1]
-    data = load_data(recipe)
+    data = load_data(recipe.dataset)
     wrong = dataclasses.replace(data, test=dataclasses.replace(data.test, targets=(data.test.targets + 1) % 10))
     frames = []
     for name, dataset in (("right", data), ("wrong", wrong)):

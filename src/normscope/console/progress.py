@@ -18,6 +18,7 @@ from rich.text import Text
 from normscope.console import tables
 from normscope.study.compare import Advanced, Event, Failed, Finished, Planned, Reporting, Started
 from normscope.study.plan import Trial, cost
+from normscope.study.recipe import Recipe
 from normscope.study.records import load_trials
 
 _SECONDS_BETWEEN_LINES = 10.0
@@ -136,7 +137,7 @@ def progress(*, workers: int) -> Iterator[Callable[[Event], None]]:
 
 
 class _Display:
-    """Listens: keeps the tally, prints a normalizer's line when its last trial ended, lets the view show the rest."""
+    """Listens: keeps the tally, prints a comparison's line of a normalizer when its last trial ended, lets the view show the rest."""
 
     def __init__(self, view: _Lines | _Bar, workers: int) -> None:
         self._view = view
@@ -166,8 +167,9 @@ class _Display:
             self._view.print(plan.cost.describe(left, workers=self._workers))
         kept = f", {len(plan.finished)} of them finished before" if plan.finished else ""
         self._view.print(f"{plan.folder}: {len(plan.trials)} trials{kept}")
-        self._view.print(tables.results_header())
-        self._open.update(trial.norm.label for trial in plan.trials)
+        if isinstance(plan.recipe, Recipe):
+            self._view.print(tables.results_header())
+        self._open = Counter(trial.norm.label for trial in plan.trials)
         for trial in plan.trials:
             if trial.id in plan.finished:
                 self._close(trial.norm.label)
@@ -175,9 +177,9 @@ class _Display:
 
     def _close(self, label: str) -> None:
         self._open[label] -= 1
-        if self._open[label] == 0:
-            assert self._tally is not None
-            plan = self._tally.plan
+        assert self._tally is not None
+        plan = self._tally.plan
+        if self._open[label] == 0 and isinstance(plan.recipe, Recipe):
             frame = load_trials(plan.folder, [trial for trial in plan.trials if trial.norm.label == label])
             self._view.print(tables.results_lines(frame, plan.recipe, [label])[0])
 

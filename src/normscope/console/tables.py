@@ -12,7 +12,7 @@ import msgspec
 
 from normscope.study import folder as folders
 from normscope.study import records
-from normscope.study.plan import plan
+from normscope.study.experiment import Study
 from normscope.study.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -46,6 +46,8 @@ def _results_line(label: str, result: Any) -> str:
 def print_results(folder: Path) -> None:
     """Print the whole table of a finished comparison, and where everything lies."""
     recipe = records.resolved(folder)
+    if isinstance(recipe, Study):
+        raise ValueError(f"{folder} is a study of {recipe.paper}, not a comparison; read its report.")
     lines = results_lines(records.load(folder), recipe, [norm.label for norm in recipe.norms])
     print()
     print("\n".join([results_header(), *lines]))
@@ -82,7 +84,7 @@ def print_status(runs: Path, *, as_json: bool) -> None:
 
 def _status(folder: Path) -> dict[str, Any]:
     recipe = records.resolved(folder)
-    trials = plan(recipe)
+    trials = records.trials(folder, recipe)
     finished = len(records.finished(folder, trials))
     whole = folders.is_sealed(folder) and finished == len(trials)
     state = "finished" if whole else "running" if folders.is_driven(folder) else "stopped"
@@ -92,5 +94,11 @@ def _status(folder: Path) -> dict[str, Any]:
         "finished": finished,
         "trials": len(trials),
         "scale": recipe.scale,
-        "what": f"{recipe.model} on {recipe.data}, {len(recipe.norms)} normalizers",
+        "what": _what(recipe),
     }
+
+
+def _what(recipe: Recipe | Study) -> str:
+    if isinstance(recipe, Study):
+        return f"{recipe.item} of {recipe.paper}"
+    return f"{recipe.model} on {recipe.data}, {len(recipe.norms)} normalizers"

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import itertools
+from collections.abc import Callable, Iterable
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from normscope.models.building import linear, require_positive
+from normscope.models.building import ActivationFactory, activation_module, linear, require_positive
 from normscope.models.protocol import NormalizerLike, require_normalizer
 
 
@@ -30,12 +31,14 @@ class MLP(nn.Module):
         width: units of each hidden layer.
         normalizer: asked for every site and every affine layer, the readout included.
         generator: of the weights; the global random state is not used.
-        activation: elementwise.
+        activation: elementwise, the same at every layer.
+        activation_factory: (num_features, channel_dim) -> a module for each layer, in place of `activation`.
         bias: whether the hidden layers have one; the readout always has.
 
     Raises:
-        ValueError: a size is not a positive integer; an input with another number of features arrives.
-        TypeError: `normalizer` is not one.
+        ValueError: a size is not a positive integer; both `activation` and `activation_factory` are given; an input
+            with another number of features arrives.
+        TypeError: `normalizer` is not one, or `activation_factory` makes no module.
     """
 
     def __init__(
@@ -48,19 +51,28 @@ class MLP(nn.Module):
         normalizer: NormalizerLike,
         generator: torch.Generator,
         activation: Callable[[Tensor], Tensor] = F.relu,
+        activation_factory: ActivationFactory | None = None,
         bias: bool = True,
     ) -> None:
         require_positive(in_features=in_features, num_classes=num_classes, depth=depth, width=width)
         require_normalizer(normalizer)
+        if activation_factory is not None and activation is not F.relu:
+            raise ValueError(
+                "An MLP takes activation or activation_factory, got both. Leave activation out; the factory makes it."
+            )
         super().__init__()
         self.in_features = in_features
-        self.activation = activation
         widths = [in_features, *[width] * depth]
         self.affines = nn.ModuleList(
             normalizer.affine(linear(fan_in, width, gain="relu", bias=bias, generator=generator))
             for fan_in in widths[:-1]
         )
         self.norms = nn.ModuleList(normalizer.site(width, ndim=2) for _ in range(depth))
+        self.activation = activation
+        self.activations: nn.ModuleList | None = None
+        if activation_factory is not None:
+            made = (activation_module(activation_factory, width, channel_dim=1) for _ in range(depth))
+            self.activations = nn.ModuleList(made)
         self.readout = normalizer.affine(linear(width, num_classes, gain="linear", bias=True, generator=generator))
 
     def forward(self, x: Tensor) -> Tensor:  # noqa: D102
@@ -70,6 +82,9 @@ class MLP(nn.Module):
                 f"This MLP takes {self.in_features} features per example, got {x.shape[1]}. "
                 f"Build it with in_features={x.shape[1]}."
             )
-        for affine, norm in zip(self.affines, self.norms, strict=True):
-            x = self.activation(norm(affine(x)))  # (N, width)
+        activations: Iterable[Callable[[Tensor], Tensor]] = (
+            itertools.repeat(self.activation, len(self.norms)) if self.activations is None else self.activations
+        )
+        for affine, norm, activation in zip(self.affines, self.norms, activations, strict=True):
+            x = activation(norm(affine(x)))  # (N, width)
         return self.readout(x)  # type: ignore[no-any-return]

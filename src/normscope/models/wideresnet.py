@@ -5,10 +5,16 @@ from __future__ import annotations
 import itertools
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from normscope.models.building import conv3x3, linear, require_positive
+from normscope.models.building import (
+    ActivationFactory,
+    conv3x3,
+    linear,
+    make_activation,
+    require_positive,
+    require_probability,
+)
 from normscope.models.protocol import NormalizerLike, require_normalizer
 
 _STEM_CHANNELS = 16
@@ -39,12 +45,13 @@ class WideResNet(nn.Module):
         normalizer: asked for every site and every affine layer, shortcuts and readout included.
         generator: of the weights; the global random state is not used.
         dropout: probability before the second convolution of each block.
+        activation_factory: (num_features, channel_dim) -> the module in place of each ReLU; ReLU if None.
         bias: whether the convolutions have one; the readout always has.
 
     Raises:
         ValueError: a size is not a positive integer, depth is not 6n + 2, dropout is outside [0, 1); an input of
             another shape arrives.
-        TypeError: `normalizer` is not one.
+        TypeError: `normalizer` is not one, or `activation_factory` makes no module.
     """
 
     def __init__(
@@ -58,12 +65,12 @@ class WideResNet(nn.Module):
         normalizer: NormalizerLike,
         generator: torch.Generator,
         dropout: float = 0.0,
+        activation_factory: ActivationFactory | None = None,
         bias: bool = True,
     ) -> None:
         require_positive(in_channels=in_channels, num_classes=num_classes, widen_factor=widen_factor)
         blocks_per_group = _blocks_per_group(depth)
-        if not 0.0 <= dropout < 1.0:
-            raise ValueError(f"dropout is a probability in [0, 1), got {dropout!r}.")
+        require_probability(dropout=dropout)
         require_normalizer(normalizer)
         super().__init__()
         self.in_channels = in_channels
@@ -77,12 +84,14 @@ class WideResNet(nn.Module):
                 normalizer=normalizer,
                 generator=generator,
                 dropout=dropout,
+                activation_factory=activation_factory,
                 bias=bias,
             )
             for fan_in, fan_out, stride in _plan(blocks_per_group, widen_factor)
         )
         channels = 4 * _STEM_CHANNELS * widen_factor
         self.norm = normalizer.site(channels, ndim=4)
+        self.activation = make_activation(activation_factory, channels, channel_dim=1)
         self.readout = normalizer.affine(linear(channels, num_classes, gain="linear", bias=True, generator=generator))
 
     def forward(self, x: Tensor) -> Tensor:  # noqa: D102
@@ -94,7 +103,7 @@ class WideResNet(nn.Module):
         x = self.stem(x)  # (N, 16, H, W)
         for block in self.blocks:
             x = block(x)  # (N, 64k, H/4, W/4) after the last
-        x = F.relu(self.norm(x)).mean((2, 3))  # (N, 64k)
+        x = self.activation(self.norm(x)).mean((2, 3))  # (N, 64k)
         return self.readout(x)  # type: ignore[no-any-return]
 
 
@@ -111,6 +120,7 @@ class Block(nn.Module):
         normalizer: NormalizerLike,
         generator: torch.Generator,
         dropout: float,
+        activation_factory: ActivationFactory | None,
         bias: bool,
     ) -> None:
         super().__init__()
@@ -119,8 +129,10 @@ class Block(nn.Module):
             return normalizer.affine(conv3x3(fan_in, out_channels, stride=stride, bias=bias, generator=generator))
 
         self.norm1 = normalizer.site(in_channels, ndim=4)
+        self.activation1 = make_activation(activation_factory, in_channels, channel_dim=1)
         self.conv1 = conv(in_channels, stride)
         self.norm2 = normalizer.site(out_channels, ndim=4)
+        self.activation2 = make_activation(activation_factory, out_channels, channel_dim=1)
         self.dropout = nn.Dropout(dropout)
         self.conv2 = conv(out_channels, 1)
         self.shortcut: nn.Module | None = None
@@ -129,8 +141,8 @@ class Block(nn.Module):
             self.shortcut = nn.Identity() if same_shape else conv(in_channels, stride)
 
     def forward(self, x: Tensor) -> Tensor:  # noqa: D102
-        branch = self.conv1(F.relu(self.norm1(x)))
-        branch = self.conv2(self.dropout(F.relu(self.norm2(branch))))
+        branch = self.conv1(self.activation1(self.norm1(x)))
+        branch = self.conv2(self.dropout(self.activation2(self.norm2(branch))))
         return branch if self.shortcut is None else branch + self.shortcut(x)  # type: ignore[no-any-return]
 
 

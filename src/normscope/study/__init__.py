@@ -3,29 +3,61 @@
 Nothing heavy is imported before a comparison is begun: a finished one is checked and read without torch.
 """
 
+from normscope.study.claims import Claim, Effect, judge
 from normscope.study.compare import Event, Failed, Finished, Planned, Reporting, Started, TrialsFailedError, compare
 from normscope.study.engine import Engine, InlineEngine
+from normscope.study.experiment import (
+    Data,
+    Experiment,
+    Final,
+    Measurement,
+    Model,
+    Norm,
+    Optimizer,
+    Schedule,
+    Study,
+    Switch,
+    Training,
+)
 from normscope.study.local_engine import LocalEngine
+from normscope.study.paper import Item, Paper, Published, papers
 from normscope.study.plan import Trial
-from normscope.study.recipe import Norm, Options, Recipe
+from normscope.study.recipe import Options, Recipe
 from normscope.study.records import COLUMNS, load
 
 __all__ = [
     "COLUMNS",
+    "Claim",
+    "Data",
+    "Effect",
     "Engine",
     "Event",
+    "Experiment",
     "Failed",
+    "Final",
     "Finished",
     "InlineEngine",
+    "Item",
     "LocalEngine",
+    "Measurement",
+    "Model",
     "Norm",
+    "Optimizer",
     "Options",
+    "Paper",
     "Planned",
+    "Published",
     "Recipe",
     "Reporting",
+    "Schedule",
     "Started",
+    "Study",
+    "Switch",
+    "Training",
     "Trial",
     "TrialsFailedError",
     "compare",
+    "judge",
     "load",
+    "papers",
 ]

@@ -1,16 +1,29 @@
-"""From a recipe's names to the objects they stand for."""
+"""From an experiment's names to the objects they stand for."""
 
 from __future__ import annotations
 
-import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
 
 import torch
-from torch import nn
+import torch.nn.functional as F
+from torch import Tensor, nn
 
 import normscope as ns
 from normscope.data import Dataset
-from normscope.models import MLP, WideResNet
-from normscope.study.recipe import Norm, Recipe
+from normscope.models import NormalizerLike, family
+from normscope.nn import switches
+from normscope.study.experiment import Experiment, Norm
+
+
+@dataclass(frozen=True)
+class Network:
+    """A model ready to be trained or measured; `at_step` is called before each step of training, counted from 1."""
+
+    model: nn.Module
+    penalized: bool
+    at_step: Callable[[int], None]
 
 
 def row(norm: Norm) -> ns.Normalizer:
@@ -21,30 +34,45 @@ def row(norm: Norm) -> ns.Normalizer:
     return ns.normalizer(norm.name, **options)
 
 
-def network(recipe: Recipe, norm: Norm, dataset: Dataset, *, depth: int, generator: torch.Generator) -> nn.Module:
-    """The recipe's model for this data set at the given depth, with the normalizer injected, on the data's device."""
-    return _on_cpu(recipe, norm, dataset, depth, generator).to(dataset.train.inputs.device)
+def network(experiment: Experiment, dataset: Dataset, *, generator: torch.Generator) -> Network:
+    """The experiment's model for this data set, normalizer and switches injected, on the data's device."""
+    device = dataset.train.inputs.device
+    normalizer = row(experiment.norm)
+    if not experiment.switches:
+        model = _build(experiment, dataset, normalizer, generator=generator)
+        return Network(model.to(device), normalizer.penalized, lambda _step: None)
+    chosen = [switches.switch(asked.name, **asked.options) for asked in experiment.switches]
+    switched = switches.apply(normalizer, chosen, generator=generator)
+    inner = _build(experiment, dataset, switched, generator=generator, activation_factory=switched.activation_factory)
+    model = switched.around(inner, dataset.num_classes).to(device)
+    return Network(model, _is_penalized(model), lambda step: switched.at_step(model, step))
 
 
-def _on_cpu(recipe: Recipe, norm: Norm, dataset: Dataset, depth: int, generator: torch.Generator) -> nn.Module:
-    shape = dataset.input_shape
-    if recipe.model == "mlp":
-        return MLP(
-            math.prod(shape),
-            dataset.num_classes,
-            depth=depth,
-            width=recipe.width,
-            normalizer=row(norm),
-            generator=generator,
-        )
-    if len(shape) != 3:
-        raise ValueError(f"the model wrn takes images, and {dataset.name} has inputs of shape {shape}; use model mlp.")
-    return WideResNet(
-        shape[0],
+def cross_entropy(outputs: Tensor, targets: Tensor, *, reduction: Literal["mean", "sum"] = "mean") -> Tensor:
+    r"""Cross-entropy in nats, of examples or of the tokens that count (those with a target that is not negative: -100).
+
+    Shape: (N, K) and (N,), or (N, T, K) and (N, T).
+    """
+    return F.cross_entropy(outputs.flatten(0, -2), targets.flatten(), reduction=reduction)
+
+
+def _build(
+    experiment: Experiment,
+    dataset: Dataset,
+    normalizer: NormalizerLike,
+    *,
+    generator: torch.Generator,
+    activation_factory: Callable[[int, int], nn.Module] | None = None,
+) -> nn.Module:
+    return family(experiment.model.family).build(
+        dataset.input_shape,
         dataset.num_classes,
-        depth=depth,
-        widen_factor=recipe.width,
-        skips=recipe.skips,
-        normalizer=row(norm),
+        normalizer=normalizer,
         generator=generator,
+        activation_factory=activation_factory,
+        **experiment.model.options,
     )
+
+
+def _is_penalized(model: nn.Module) -> bool:
+    return any(getattr(module, "penalized", False) for module in model.modules())

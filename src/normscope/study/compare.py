@@ -1,4 +1,4 @@
-"""The driver of a comparison: from a recipe to a finished run folder, from wherever an earlier attempt stopped."""
+"""The driver of a comparison or study: from a recipe to a finished run folder, from wherever an attempt stopped."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from normscope import files
 from normscope.study import folder as folders
 from normscope.study import records
 from normscope.study.engine import Advanced, Engine, Failed, Finished, Started, TrialEvent
-from normscope.study.plan import Trial, plan
+from normscope.study.experiment import Study
+from normscope.study.plan import Trial
 from normscope.study.recipe import Recipe, check
 
 if TYPE_CHECKING:
@@ -23,11 +24,13 @@ if TYPE_CHECKING:
 class Planned:
     """The run folder stands, and these trials are to do; `finished` has the seconds of those done before, by id.
 
+    Told again where a study's first stage has decided what its final one is.
+
     `cost` says what products with the Hessian will take, where there are any.
     """
 
     folder: Path
-    recipe: Recipe
+    recipe: Recipe | Study
     trials: tuple[Trial, ...]
     finished: dict[str, float]
     cost: Cost | None = None
@@ -60,13 +63,13 @@ class TrialsFailedError(RuntimeError):
     """Some trials ended without a result; the others are kept, and the same command tries the failed ones again."""
 
 
-def run_folder(recipe: Recipe, out: Path) -> Path:
+def run_folder(recipe: Recipe | Study, out: Path) -> Path:
     """Where the comparison lies under `out`."""
     return out / recipe.folder_name
 
 
 def compare(
-    recipe: Recipe,
+    recipe: Recipe | Study,
     *,
     out: Path,
     engine: Engine,
@@ -80,7 +83,7 @@ def compare(
     finished trials are kept and the others run again from their beginning, with the same numbers bit for bit.
 
     Args:
-        recipe: what to compare.
+        recipe: what to compare, or to run.
         out: folder of run folders; made where it is missing, after everything else was found right.
         engine: where the trials run.
         command: what started this, as it would be typed; kept as provenance.
@@ -93,7 +96,8 @@ def compare(
         OSError: the disk is full or cannot be written to; what is finished is kept.
         TrialsFailedError: some trials ended by an exception or with their process; the others are finished.
     """
-    check(recipe)
+    if isinstance(recipe, Recipe):
+        check(recipe)
     if folders.is_run_folder(out):
         raise ValueError(f"{out} is itself a run folder; name the folder above it, or another one, with --out.")
     folder = run_folder(recipe, out)
@@ -104,17 +108,19 @@ def compare(
     with folders.driving(folder):
         if prepared is not None:
             _write_head(folder, recipe, prepared)
-        trials = plan(recipe)
-        finished = records.finished(folder, trials)
-        listen(Planned(folder, recipe, trials, finished, None if prepared is None else prepared.cost))
-        _run(engine, folder, [trial for trial in trials if trial.id not in finished], listen)
+        known = 0
+        while len(trials := records.trials(folder, recipe)) > known:  # a study's first stage decides on its final one
+            known = len(trials)
+            finished = records.finished(folder, trials)
+            listen(Planned(folder, recipe, trials, finished, None if prepared is None else prepared.cost))
+            _run(engine, folder, [trial for trial in trials if trial.id not in finished], listen)
         listen(Reporting(folder))
         write_report(folder)
         folders.seal(folder, (folders.RECIPE, folders.PROVENANCE, folders.DATA), seconds=_seconds(folder, trials))
     return folder
 
 
-def is_finished(folder: Path, recipe: Recipe) -> bool:
+def is_finished(folder: Path, recipe: Recipe | Study) -> bool:
     """Whether the folder holds this comparison, finished and undamaged.
 
     Raises:
@@ -124,7 +130,7 @@ def is_finished(folder: Path, recipe: Recipe) -> bool:
         return False
     if records.resolved(folder) != recipe:
         raise ValueError(f"{folder / folders.RECIPE} is another recipe; move its folder away, or choose another --out.")
-    trials = plan(recipe)
+    trials = records.trials(folder, recipe)
     done = records.finished(folder, trials)
     if not folders.is_sealed(folder):
         return False
@@ -141,24 +147,28 @@ class _Prepared:
     cost: Cost | None
 
 
-def _prepare(recipe: Recipe, folder: Path, engine: Engine, command: str) -> _Prepared:
+def _prepare(recipe: Recipe | Study, folder: Path, engine: Engine, command: str) -> _Prepared:
     """Try out everything the recipe names, before a folder is made or a trial begun."""
     from normscope.study import cost, preparation, provenance
 
-    dataset = preparation.try_out(recipe)
-    description = preparation.describe(dataset)
+    if isinstance(recipe, Study):
+        datasets = preparation.try_out_study(recipe)
+        description = preparation.describe_all(datasets)
+    else:
+        datasets = {recipe.dataset: preparation.try_out(recipe)}
+        description = preparation.describe(datasets[recipe.dataset])
     if folders.is_run_folder(folder) and records.data(folder)["sha256"] != description["sha256"]:
         raise ValueError(
-            f"the data set {recipe.data} is not the one {folder} was begun with (its SHA-256 differs); "
+            f"the data set {description['name']} is not the one {folder} was begun with (its SHA-256 differs); "
             "bring the old data back, or choose another --out."
         )
     means = engine.describe()
     made_with = provenance.describe(command=command, device=preparation.device_name(), engine=means)
-    expected = cost.estimate(recipe, dataset, engine) if recipe.measures_curvature else None
+    expected = cost.estimate(recipe, datasets, engine) if recipe.measures_curvature else None
     return _Prepared(description, made_with, expected)
 
 
-def _write_head(folder: Path, recipe: Recipe, prepared: _Prepared) -> None:
+def _write_head(folder: Path, recipe: Recipe | Study, prepared: _Prepared) -> None:
     """Write data, provenance and, last, the recipe, which makes it a run folder; later sessions add themselves."""
     if folders.is_run_folder(folder):
         first = records.provenance(folder)
@@ -188,9 +198,11 @@ def _run(engine: Engine, folder: Path, trials: Sequence[Trial], listen: Callable
         )
 
 
-def _unfinished(folder: Path, recipe: Recipe) -> bool:
-    trials = plan(recipe)
-    return not folders.is_run_folder(folder) or len(records.finished(folder, trials)) < len(trials)
+def _unfinished(folder: Path, recipe: Recipe | Study) -> bool:
+    if not folders.is_run_folder(folder):
+        return True
+    trials = records.trials(folder, recipe)
+    return len(records.finished(folder, trials)) < len(trials)
 
 
 def _seconds(folder: Path, trials: Sequence[Trial]) -> float:

@@ -1,113 +1,108 @@
-"""The Hessian of a network in training: its spectra and largest eigenvalues as rows."""
+"""The Hessian of a network in training: its spectra and largest eigenvalues as rows.
+
+The loss is the mean cross-entropy of one batch of training examples, the same at every step: no penalty, no weight
+decay, no augmentation, dropout off.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import TypeAlias, final
 
 import torch
-import torch.nn.functional as F
-from msgspec import UNSET
 from torch import Tensor, nn
 
 from normscope.data import Dataset, shuffled_batches
 from normscope.probes import Reading, Sharpness, SpectralDensity, Subject
 from normscope.study import seeds
-from normscope.study.due import (
-    Due,
-    num_nodes,
-    sharpness_steps,
-    spectra,
-    spectrum_steps,
-    tracks_running_statistics,
-)
-from normscope.study.plan import Trial
-from normscope.study.probing import Spectrum
-from normscope.study.recipe import Recipe
+from normscope.study.building import cross_entropy
+from normscope.study.due import Due, num_nodes, spectra, tracks_running_statistics
+from normscope.study.measuring import Scene
+from normscope.study.probing import Spectrum, as_modes
 from normscope.study.rows import Rows
-
-# Told what is under way, how many products are done, and of how many where that is known beforehand.
-Advance: TypeAlias = Callable[[str, int, int | None], None]
 
 _EIGENVALUES = 10  # K of lambda_1 / lambda_K: the number of classes of the paper's data set
 
 
-@final
-@dataclass(frozen=True, kw_only=True)
-class CurvatureProbes:
-    """Measures the Hessian of the model of one training trial at the steps it is due.
-
-    The loss is the mean cross-entropy of one batch of training examples, the same at every step: no penalty, no weight
-    decay, no augmentation, dropout off.
-    """
-
-    trial: Trial
-    recipe: Recipe
-    batch: tuple[Tensor, Tensor]
-    rows: Rows
-    memory_limit: int | None
-    advance: Advance
-
-    def observe(self, model: nn.Module, step: int) -> None:
-        """Measure whatever is due at this step of training."""
-        spectrum = self.recipe.spectrum if step in spectrum_steps(self.trial, self.recipe) else UNSET
-        sharpness = step in sharpness_steps(self.trial, self.recipe)
-        if spectrum is not UNSET or sharpness:
-            self.rows.add("weights", "norm", total_norm(model), step=step)
-        if spectrum is not UNSET:
-            dues = spectra(spectrum, model)
-            for due in dues:
-                _write_rules(self.rows, self._spectrum(model, spectrum, due, step), due, step)
-            if not tracks_running_statistics(model):
-                self.rows.add("spectrum.eval", "same_as_train", 1.0, step=step)
-        if sharpness:
-            self._sharpness(model, step)
-
-    def _spectrum(self, model: nn.Module, spectrum: Spectrum, due: Due, step: int) -> Reading:
-        nodes = num_nodes(spectrum, model, due.group)
-        of = f" of {due.layer}" if due.layer else ""
-        what = f"spectrum{of} at step {step}, {due.mode} mode"
-        probe = SpectralDensity(
-            num_matvecs=nodes,
-            num_samples=spectrum.lanczos_starts,
-            params=due.group,
-            mode=due.mode,
-            memory_limit=self.memory_limit,
-            progress=lambda done: self.advance(what, done, nodes * spectrum.lanczos_starts),
-        )
-        return probe(self._subject(model), generator=self._generator(step))
-
-    def _sharpness(self, model: nn.Module, step: int) -> None:
-        counts = [0]
-
-        def progress(done: int) -> None:
-            counts.append(done)
-            self.advance(f"sharpness at step {step}", done, None)
-
-        probe = Sharpness(k=_EIGENVALUES, memory_limit=self.memory_limit, progress=progress)
-        reading = probe(self._subject(model), generator=self._generator(step))
-        _write_eigenvalues(self.rows, reading, step)
-        self.rows.add("sharpness", "num_matvecs", counts[-1], step=step)
-
-    def _subject(self, model: nn.Module) -> Subject:
-        return Subject(model, F.cross_entropy, self.batch)
-
-    def _generator(self, step: int) -> torch.Generator:
-        return seeds.generator(self.trial.seed, "probe", step)
+def spectrum(
+    scene: Scene,
+    model: nn.Module,
+    step: int,
+    *,
+    examples: int,
+    lanczos_steps: int = 80,
+    lanczos_starts: int = 2,
+    modes: str = "train,eval",
+    groups: str = "",
+) -> None:
+    """Gauss rules of the Hessian of so many examples; modes are listed with commas, patterns of groups with spaces."""
+    asked = asked_spectrum(lanczos_steps=lanczos_steps, lanczos_starts=lanczos_starts, modes=modes, groups=groups)
+    subject = _weighed(scene, model, step, examples)
+    for due in spectra(asked, model):
+        _write_rules(scene.rows, _density(scene, subject, asked, due, step), due, step)
+    if not tracks_running_statistics(model):
+        scene.rows.add("spectrum.eval", "same_as_train", 1.0, step=step)
 
 
-def curvature_batch(recipe: Recipe, dataset: Dataset, *, seed: int) -> tuple[Tensor, Tensor]:
+def sharpness(scene: Scene, model: nn.Module, step: int, *, examples: int) -> None:
+    """The ten largest eigenvalues of the Hessian of so many examples and the smallest, with residuals."""
+    counts = [0]
+
+    def progress(done: int) -> None:
+        counts.append(done)
+        scene.advance(f"sharpness at step {step}", done, None)
+
+    subject = _weighed(scene, model, step, examples)
+    probe = Sharpness(k=_EIGENVALUES, memory_limit=scene.memory_limit, progress=progress)
+    _write_eigenvalues(scene.rows, probe(subject, generator=scene.generator(step)), step)
+    scene.rows.add("sharpness", "num_matvecs", counts[-1], step=step)
+
+
+def asked_spectrum(
+    *, lanczos_steps: int = 80, lanczos_starts: int = 2, modes: str = "train,eval", groups: str = "", steps: int = 0
+) -> Spectrum:
+    """The options of the measurement `spectrum` as one object."""
+    return Spectrum(
+        lanczos_steps=lanczos_steps,
+        lanczos_starts=lanczos_starts,
+        steps=(steps,),
+        modes=as_modes(tuple(modes.split(","))),
+        groups=tuple(groups.split()),
+    )
+
+
+def curvature_batch(dataset: Dataset, examples: int, *, seed: int) -> tuple[Tensor, Tensor]:
     """The training examples whose loss the Hessian is of."""
-    assert recipe.curvature_examples is not UNSET
-    return next(shuffled_batches(dataset.train, recipe.curvature_examples, generator=seeds.generator(seed, "probe")))
+    return next(shuffled_batches(dataset.train, examples, generator=seeds.generator(seed, "probe")))
 
 
 def total_norm(model: nn.Module) -> float:
     """Euclidean norm of all parameters: a normalized layer's curvature goes with the inverse square of its weights."""
     squares = [parameter.detach().double().square().sum() for parameter in model.parameters()]
     return math.sqrt(torch.stack(squares).sum().item())
+
+
+def _weighed(scene: Scene, model: nn.Module, step: int, examples: int) -> Subject:
+    """What the Hessian is of; the size of the weights at this step is written with it, once."""
+    if step not in scene.weighed:
+        scene.weighed.add(step)
+        scene.rows.add("weights", "norm", total_norm(model), step=step)
+    batch = curvature_batch(scene.dataset, examples, seed=scene.experiment.seed)
+    return Subject(model, cross_entropy, batch)
+
+
+def _density(scene: Scene, subject: Subject, asked: Spectrum, due: Due, step: int) -> Reading:
+    nodes = num_nodes(asked, subject.model, due.group)
+    of = f" of {due.layer}" if due.layer else ""
+    what = f"spectrum{of} at step {step}, {due.mode} mode"
+    probe = SpectralDensity(
+        num_matvecs=nodes,
+        num_samples=asked.lanczos_starts,
+        params=due.group,
+        mode=due.mode,
+        memory_limit=scene.memory_limit,
+        progress=lambda done: scene.advance(what, done, nodes * asked.lanczos_starts),
+    )
+    return probe(subject, generator=scene.generator(step))
 
 
 def _write_rules(rows: Rows, reading: Reading, due: Due, step: int) -> None:

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, TypeVar
 from normscope import files
 from normscope.study import folder as folders
 from normscope.study import records
-from normscope.study.plan import Trial, plan
+from normscope.study.experiment import Data
+from normscope.study.plan import Trial
 
 if TYPE_CHECKING:
     from normscope.data import Dataset
@@ -123,25 +124,26 @@ class Session:
         self._recipe = records.resolved(folder)
         # Looked at before any product is prepared: what this session takes later is not to shrink its own share.
         self._memory_limit = _memory_limit(share) if self._recipe.measures_curvature else None
-        self._trials = {trial.id: trial for trial in plan(self._recipe)}
+        self._trials: dict[str, Trial] = {}
+        self._dataset = functools.lru_cache(maxsize=1)(_load)  # one at a time: data sets are large
 
-    @functools.cached_property
-    def _dataset(self) -> Dataset:
-        from normscope.study.preparation import load_on_device
-
-        return load_on_device(self._recipe)
+    def _trial(self, trial_id: str) -> Trial:
+        """The trial of that id, also one of a later stage that was planned after this session began."""
+        if trial_id not in self._trials:
+            self._trials = {trial.id: trial for trial in records.trials(self._folder, self._recipe)}
+        return self._trials[trial_id]
 
     def attempt(self, trial_id: str, listen: Callable[[Advanced], None] = lambda _event: None) -> Finished | Failed:
         """Run a trial from its beginning; an exception fails it and leaves its traceback in its folder."""
-        from normscope.study.trial import run
+        from normscope.study.trial import run, spelled_out
 
-        trial = self._trials[trial_id]
+        trial = self._trial(trial_id)
         try:
             seconds = run(
                 self._folder,
                 trial,
                 self._recipe,
-                self._dataset,
+                self._dataset(spelled_out(trial, self._recipe).data),
                 memory_limit=self._memory_limit,
                 advance=lambda what, done, total: listen(Advanced(trial, what, done, total)),
             )
@@ -153,6 +155,12 @@ class Session:
             reason = " ".join(f"{type(error).__name__}: {error}".split())
             return Failed(trial, reason, fatal=isinstance(error, OSError))
         return Finished(trial, seconds)
+
+
+def _load(data: Data) -> Dataset:
+    from normscope.study.preparation import load_on_device
+
+    return load_on_device(data)
 
 
 def _memory_limit(share: float) -> int | None:

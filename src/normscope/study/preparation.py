@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import math
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
 import torch
 
-from normscope import data
+from normscope import data, train
 from normscope.curvature.memory import available_bytes
+from normscope.isolation import seeded
+from normscope.study import measuring
 from normscope.study.building import network, row
-from normscope.study.recipe import Norm, Recipe
+from normscope.study.comparison import experiment_of
+from normscope.study.experiment import Data, Experiment, Measurement, Scalar, Study
+from normscope.study.plan import plan
+from normscope.study.recipe import Recipe
 
 _SHARE_OF_FREE_MEMORY = 0.8
 
@@ -32,14 +39,21 @@ def device_name() -> str:
     return torch.cuda.get_device_name(chosen) if chosen.type == "cuda" else "cpu"
 
 
-def load_data(recipe: Recipe) -> data.Dataset:
-    """The recipe's data set."""
-    return data.load(recipe.data, max_train=recipe.max_train, max_eval=recipe.max_eval)
+def load_data(asked: Data) -> data.Dataset:
+    """The data set of an experiment."""
+    return data.load(
+        asked.name,
+        max_train=asked.max_train,
+        max_eval=asked.max_eval,
+        image_size=asked.image_size,
+        sequence_length=asked.sequence_length,
+        vocabulary=asked.vocabulary,
+    )
 
 
-def load_on_device(recipe: Recipe) -> data.Dataset:
-    """The recipe's data set on the device that trials run on."""
-    dataset, chosen = load_data(recipe), device()
+def load_on_device(asked: Data) -> data.Dataset:
+    """The data set on the device that trials run on."""
+    dataset, chosen = load_data(asked), device()
     splits = {name: getattr(dataset, name).to(chosen) for name in ("train", "validation", "test")}
     return dataclasses.replace(dataset, **splits)
 
@@ -59,6 +73,57 @@ def describe(dataset: data.Dataset) -> dict[str, Any]:
     }
 
 
+def describe_all(datasets: Mapping[Data, data.Dataset]) -> dict[str, Any]:
+    """The data sets of a study as `data.json` describes them: each on its own, and one SHA-256 over all."""
+    sets = [describe(dataset) for dataset in datasets.values()]
+    together = hashlib.sha256("\n".join(str(found["sha256"]) for found in sets).encode()).hexdigest()
+    return {"name": ", ".join(dict.fromkeys(found["name"] for found in sets)), "sha256": together, "sets": sets}
+
+
+def try_out_study(study: Study) -> dict[Data, data.Dataset]:
+    """Load all data and build every network once; ValueError for whatever the study would stumble over."""
+    for experiment in study.experiments:
+        _check_names(experiment, () if study.final is None else study.final.measurements)
+    datasets = {asked: load_data(asked) for asked in dict.fromkeys(e.data for e in study.experiments)}
+    seen = set()
+    for experiment in study.experiments:
+        dataset = datasets[experiment.data]
+        _check_batches(experiment, dataset)
+        built = msgspec.structs.replace(experiment, id="", seed=0, condition="", training=None, measurements=())
+        key = msgspec.json.encode(built, order="sorted")
+        if key not in seen:
+            seen.add(key)
+            _try_network(experiment, dataset)
+    return datasets
+
+
+def _check_names(experiment: Experiment, final: Sequence[Measurement]) -> None:
+    row(experiment.norm)
+    for measurement in (*experiment.measurements, *final):
+        measuring.check(measurement)
+    training = experiment.training
+    if training is not None:
+        some = torch.nn.Linear(1, 1, device="meta")  # draws nothing
+        train.optimizer(some, training.optimizer.name, training.optimizer.lr, **training.optimizer.options)
+        train.schedule(training.schedule.name, **training.schedule.options)
+
+
+def _check_batches(experiment: Experiment, dataset: data.Dataset) -> None:
+    training = experiment.training
+    for size in (experiment.batch_size, *(() if training is None else (training.batch_size,))):
+        if not 1 <= size <= len(dataset.train):
+            raise ValueError(
+                f"batch_size must lie between 1 and the {len(dataset.train)} training examples of {dataset.name}, "
+                f"got {size}."
+            )
+
+
+def _try_network(experiment: Experiment, dataset: data.Dataset) -> None:
+    model = network(experiment, dataset, generator=torch.Generator().manual_seed(0)).model
+    with torch.no_grad(), seeded(0):  # dropout draws from the global random state
+        model(dataset.train.inputs[:2])
+
+
 def try_out(recipe: Recipe) -> data.Dataset:
     """Load the data and build every model once; ValueError for whatever the comparison would stumble over."""
     rows = [row(norm) for norm in recipe.norms]  # an unknown name is found before any data are read
@@ -68,15 +133,18 @@ def try_out(recipe: Recipe) -> data.Dataset:
             f"{', '.join(coupling)} take statistics over the batch and need a batch_size of at least 2, got 1; "
             "raise --batch-size, or leave these normalizers out."
         )
-    dataset = load_data(recipe)
+    dataset = load_data(recipe.dataset)
     if recipe.batch_size > len(dataset.train):
         raise ValueError(
             f"batch_size must not exceed the {len(dataset.train)} training examples of {dataset.name}, "
             f"got {recipe.batch_size}; lower --batch-size."
         )
-    for field in ("depth", "train_depth"):
+    first = {trial.kind: trial for trial in plan(recipe) if trial.norm == recipe.norms[0]}
+    for kind, field in (("init", "depth"), ("train", "train_depth")):
         try:
-            _build(recipe, recipe.norms[0], dataset, depth=getattr(recipe, field))
+            if kind in first:
+                experiment = experiment_of(first[kind], recipe)
+                network(experiment, dataset, generator=torch.Generator().manual_seed(0))
         except ValueError as error:
             raise ValueError(f"{field}: {error}") from None
     if recipe.curvature_examples is not msgspec.UNSET and recipe.curvature_examples > len(dataset.train):
@@ -84,26 +152,22 @@ def try_out(recipe: Recipe) -> data.Dataset:
             f"curvature_examples must not exceed the {len(dataset.train)} training examples of {dataset.name}, "
             f"got {recipe.curvature_examples}; lower --curvature-examples."
         )
-    shrunk = small(recipe)
-    for norm in recipe.norms:
-        model = _build(shrunk, norm, dataset, depth=shrunk.train_depth)
-        with torch.no_grad():
-            model(dataset.train.inputs[:2])
+    for trial in {trial.norm.label: trial for trial in plan(recipe)}.values():
+        _try_network(small(experiment_of(trial, recipe)), dataset)
     return dataset
 
 
-def small(recipe: Recipe) -> Recipe:
+_SMALL: dict[str, dict[str, Scalar]] = {"wrn": {"depth": 8, "width": 1}, "mlp": {"depth": 1, "width": 8}}
+
+
+def small(experiment: Experiment) -> Experiment:
     """The same with a network as small as it can be without losing what a normalizer does."""
-    if recipe.model == "wrn":
-        return msgspec.structs.replace(recipe, width=1, train_depth=8)
-    return msgspec.structs.replace(recipe, width=min(recipe.width, 8), train_depth=1)
+    model = experiment.model
+    shrunk = msgspec.structs.replace(model, options={**model.options, **_SMALL.get(model.family, {})})
+    return msgspec.structs.replace(experiment, model=shrunk)
 
 
 def memory_limit(*, share: float) -> int | None:
     """Bytes that products may take of what is free on the device, for one of several that run side by side."""
     free = available_bytes(device())
     return None if math.isinf(free) else int(_SHARE_OF_FREE_MEMORY * share * free)
-
-
-def _build(recipe: Recipe, norm: Norm, dataset: data.Dataset, *, depth: int) -> torch.nn.Module:
-    return network(recipe, norm, dataset, depth=depth, generator=torch.Generator().manual_seed(0))

@@ -49,6 +49,18 @@ def in_order(names: tuple[str, ...]) -> tuple[ProbeName, ...]:
     return tuple(name for name in PROBES if name in names)
 
 
+def as_modes(names: tuple[str, ...]) -> tuple[ModeName, ...]:
+    """The modes in the order of `MODES`; ValueError where there is none, one stands twice or does not exist."""
+    for name in names:
+        if name not in MODES:
+            raise ValueError(f"spectrum_modes must be among {', '.join(MODES)}, got {name!r}.")
+    if not names:
+        raise ValueError("spectrum_modes must name train, eval or both, got ().")
+    if len(set(names)) < len(names):
+        raise ValueError(f"spectrum_modes must not name one twice, got {', '.join(names)}.")
+    return tuple(mode for mode in MODES if mode in names)
+
+
 def default_spectrum_steps(steps: int) -> tuple[int, ...]:
     """Initialization, and step 50 or the last step where training is shorter."""
     return (0, min(PAPERS_STEP, steps))

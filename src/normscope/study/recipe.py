@@ -16,27 +16,22 @@ from typing import Any, Literal, TypeAlias
 import msgspec
 from msgspec import UNSET, UnsetType
 
-from normscope.study.probing import DEFAULT_PROBES, MODES, ProbeName, Spectrum, default_spectrum_steps, in_order
+from normscope.study.experiment import Data, Norm, Scalar, ScaleName
+from normscope.study.probing import (
+    DEFAULT_PROBES,
+    MODES,
+    ProbeName,
+    Spectrum,
+    as_modes,
+    default_spectrum_steps,
+    in_order,
+)
 from normscope.study.scales import SCALES, SHAPES
 
 ModelName: TypeAlias = Literal["wrn", "mlp"]
-ScaleName: TypeAlias = Literal["smoke", "laptop", "paper"]
-OptionValue: TypeAlias = bool | int | float | str | None
 
-_WORDS: dict[str, OptionValue] = {"true": True, "false": False, "none": None}
+_WORDS: dict[str, Scalar] = {"true": True, "false": False, "none": None}
 _NORM = re.compile(r"[A-Za-z0-9_]+(:[A-Za-z0-9_]+=[A-Za-z0-9_.+-]+)*")
-
-
-class Norm(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One normalizer of a comparison: a row's name and the options it is made with."""
-
-    name: str
-    options: dict[str, OptionValue] = {}
-
-    @property
-    def label(self) -> str:
-        """What the records call it: `regnorm`, or `regnorm:penalty=B` with options."""
-        return ":".join([self.name, *(f"{key}={_spell(value)}" for key, value in sorted(self.options.items()))])
 
 
 class Recipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -72,6 +67,11 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     probes: tuple[ProbeName, ...] | UnsetType = UNSET
     curvature_examples: int | UnsetType = UNSET
     spectrum: Spectrum | UnsetType = UNSET
+
+    @property
+    def dataset(self) -> Data:
+        """The data set and how much of it."""
+        return Data(name=self.data, max_train=self.max_train, max_eval=self.max_eval)
 
     @property
     def measured(self) -> tuple[ProbeName, ...]:
@@ -224,17 +224,10 @@ def _with_probes(fields: dict[str, Any], given: dict[str, Any]) -> dict[str, Any
             "lanczos_steps": fields["lanczos_steps"],
             "lanczos_starts": fields["lanczos_starts"],
             "steps": sorted(fields.get("spectrum_steps", default_spectrum_steps(fields["steps"]))),
-            "modes": _modes(fields.get("spectrum_modes", MODES)),
+            "modes": as_modes(fields.get("spectrum_modes", MODES)),
             "groups": fields.get("spectrum_groups", ()),
         }
     return {name: value for name, value in fields.items() if name not in {*_BELONGS, "probes"}} | chosen
-
-
-def _modes(names: tuple[str, ...]) -> list[str]:
-    for name in names:
-        _require(name in MODES, f"spectrum_modes must be among {', '.join(MODES)}", repr(name))
-    _distinct("spectrum_modes", list(names))
-    return [mode for mode in MODES if mode in names]
 
 
 def parse_norm(text: str) -> dict[str, Any]:
@@ -308,8 +301,7 @@ def _check_curvature(recipe: Recipe) -> None:
             step,
         )
     _distinct("spectrum_steps", [str(step) for step in steps])
-    _require(len(recipe.spectrum.modes) > 0, "spectrum_modes must name train, eval or both", ())
-    _distinct("spectrum_modes", list(recipe.spectrum.modes))
+    as_modes(recipe.spectrum.modes)
     _distinct("spectrum_groups", list(recipe.spectrum.groups))
 
 
@@ -327,14 +319,10 @@ def _distinct(name: str, labels: list[str]) -> None:
     _require(not twice, f"{name} must not name one twice", ", ".join(twice))
 
 
-def _value(spelled: str) -> OptionValue:
+def _value(spelled: str) -> Scalar:
     if spelled in _WORDS:
         return _WORDS[spelled]
     try:
         return msgspec.json.decode(spelled, type=int | float)
     except msgspec.DecodeError:
         return spelled
-
-
-def _spell(value: OptionValue) -> str:
-    return str(value).lower() if value is None or isinstance(value, bool) else str(value)

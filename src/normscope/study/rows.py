@@ -17,6 +17,7 @@ COLUMNS = (
     "trial",
     "kind",
     "normalizer",
+    "condition",
     "seed",
     "lr",
     "step",
@@ -41,6 +42,7 @@ class Rows:
             "trial": trial.id,
             "kind": trial.kind,
             "normalizer": trial.norm.label,
+            "condition": trial.condition,
             "seed": trial.seed,
             "lr": math.nan if trial.lr is None else trial.lr,
         }
@@ -65,6 +67,15 @@ class Rows:
         self._rows.append(row)
         self._live.write(json.dumps(row) + "\n")
 
+    def plain(self) -> list[dict[str, Any]]:
+        """Every row so far."""
+        return list(self._rows)
+
+    def restore(self, rows: list[dict[str, Any]]) -> None:
+        """Begin with rows that were written before."""
+        self._rows[:] = rows
+        self._live.writelines(json.dumps(row) + "\n" for row in rows)
+
     def to_parquet(self) -> bytes:
         """Every row so far as a Parquet file; the same rows give the same bytes."""
         import pyarrow.parquet as pq
@@ -80,9 +91,18 @@ def frame(parquet_files: list[bytes]) -> pd.DataFrame:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    tables = [pq.read_table(io.BytesIO(content), columns=list(COLUMNS)) for content in parquet_files]
+    tables = [_with_condition(pq.read_table(io.BytesIO(content))) for content in parquet_files]
     rows: pd.DataFrame = pa.concat_tables([_table([]), *tables]).to_pandas()
     return rows.astype({name: "str" for name in COLUMNS if name not in _INTEGERS + _FLOATS})
+
+
+def _with_condition(table: Any) -> Any:
+    """The columns in order; records from before there were conditions have none."""
+    import pyarrow as pa
+
+    if "condition" not in table.column_names:
+        table = table.append_column("condition", pa.array([""] * len(table), pa.string()))
+    return table.select(list(COLUMNS))
 
 
 def _table(rows: list[dict[str, Any]]) -> Any:

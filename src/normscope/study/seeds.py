@@ -11,7 +11,7 @@ from typing import Literal, TypeAlias
 
 import torch
 
-Purpose: TypeAlias = Literal["init", "data", "probe"]
+Purpose: TypeAlias = Literal["init", "data", "probe", "augment", "dropout"]
 
 
 def derive(seed: int, purpose: Purpose, *index: int) -> int:
