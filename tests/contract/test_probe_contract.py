@@ -16,13 +16,17 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from normscope.probes import (
+    BatchDependence,
+    BatchSizeAccuracy,
     GradientCorrelation,
     GradientNorm,
     InformationPropagation,
+    Penalty,
     Probe,
     Sharpness,
     SpectralDensity,
     Subject,
+    TrainEvalGap,
 )
 
 from .probe_subjects import MODELS, subject_of
@@ -41,6 +45,14 @@ PROBES: dict[str, Probe] = {
     "spectral_density": SpectralDensity(num_matvecs=4, num_samples=2),
     "spectral_density_eval": SpectralDensity(num_matvecs=4, num_samples=1, params="*weight", mode="eval"),
     "sharpness": Sharpness(k=2),
+    "penalty": Penalty(),
+    "penalty_eval": Penalty(over="channel", unbiased=True, select="last", mode="eval"),
+    "batch_dependence": BatchDependence(),
+    "batch_dependence_eval": BatchDependence(mode="eval"),
+    "train_eval_gap": TrainEvalGap(),
+    "train_eval_gap_eval": TrainEvalGap(mode="eval"),
+    "batch_size_accuracy": BatchSizeAccuracy(sizes=(2, 8)),
+    "batch_size_accuracy_eval": BatchSizeAccuracy(sizes=(3,), mode="eval"),
 }
 # Take all batches together as one loss: there is no spread over them.
 POOLS_BATCHES = (SpectralDensity, Sharpness)
