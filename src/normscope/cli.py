@@ -1,4 +1,4 @@
-"""The command line: `normscope compare | norms | status | resume | report`.
+"""The command line: `normscope compare | norms | status | resume | report | papers | run`.
 
 The options of `compare` are the fields of `study.Options`. A command is a frozen dataclass; parsing makes one, `run`
 does the work. A user's error ends in one line on stderr and exit code 2.
@@ -17,8 +17,9 @@ from typing import Annotated, Protocol, TypeAlias
 import tyro
 
 from normscope.console.arguments import parse
-from normscope.study import InlineEngine, LocalEngine, Options, Recipe, TrialsFailedError, compare, records
+from normscope.study import InlineEngine, LocalEngine, Options, Recipe, Study, TrialsFailedError, compare, records
 from normscope.study import folder as folders
+from normscope.study.experiment import ScaleName
 
 
 class Command(Protocol):
@@ -39,8 +40,9 @@ class _Local:
     """Threads of each worker: 1; with one worker and spectra, one per CPU. Other than 1, results may differ in the last
     digits."""
 
-    def drive(self, recipe: Recipe, out: Path) -> None:
-        """Run what is left of the comparison, with progress, and print its results."""
+    def drive(self, recipe: Recipe | Study, out: Path) -> None:
+        """Run what is left of the comparison or the item, with progress, and print its results."""
+        from normscope.console.papers import print_item, write_report
         from normscope.console.progress import progress
         from normscope.console.tables import print_results
 
@@ -55,8 +57,8 @@ class _Local:
         command = shlex.join(["normscope", *sys.argv[1:]])
         engine = LocalEngine(workers=workers, threads_per_worker=threads) if workers else InlineEngine(threads=threads)
         with progress(workers=max(workers, 1)) as listen:
-            folder = compare(recipe, out=out, engine=engine, command=command, write_report=_write_report, listen=listen)
-        print_results(folder)
+            folder = compare(recipe, out=out, engine=engine, command=command, write_report=write_report, listen=listen)
+        print_item(folder) if isinstance(recipe, Study) else print_results(folder)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -135,8 +137,64 @@ class Report:
 
     def run(self) -> None:
         """See `Command`."""
+        from normscope.console.papers import write_report
+
         for folder in folders.run_folders(self.runs):
-            print(_write_report(folder))
+            print(write_report(folder))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Papers:
+    """List the figures, tables and claims of papers, each claim with its last verdict."""
+
+    runs: tuple[Path, ...] = ()
+    """Run folders, or folders of runs, that claims are judged from: runs/ where there are any. What these do not decide
+    has the verdict that came with normscope."""
+
+    json: bool = False
+    """As JSON."""
+
+    page: Path | None = None
+    """Write a page instead: every item with its newest run, every claim with its verdict."""
+
+    def run(self) -> None:
+        """See `Command`."""
+        from normscope.console.papers import print_papers, write_page
+
+        if self.page is None:
+            print_papers(self.runs, as_json=self.json)
+        elif self.json:
+            raise ValueError("--json and --page are two ways to say the same; choose one.")
+        else:
+            write_page(self.page, self.runs)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """Run one figure, table or experiment of a paper, and judge the claims that rest on it.
+
+    Goes on where an earlier run of the same stopped; a finished one is only printed.
+    """
+
+    item: tyro.conf.Positional[str]
+    """PAPER/ITEM, as `normscope papers` lists them."""
+
+    fields: tyro.conf.Positional[tuple[str, ...]] = ()
+    """Sizes and choices to set otherwise than the scale does, each NAME=VALUE,VALUE: data=path/to/cifar10 seeds=5."""
+
+    scale: ScaleName = "laptop"
+    """Size of everything left out: smoke (seconds), laptop (two cores), paper (the paper's, for a GPU)."""
+
+    machine: tyro.conf.OmitArgPrefixes[_Local] = field(default_factory=_Local)
+
+    out: Path = Path("runs")
+    """Folder that run folders are made in."""
+
+    def run(self) -> None:
+        """See `Command`."""
+        from normscope.console.papers import study
+
+        self.machine.drive(study(self.item, self.scale, self.fields), self.out)
 
 
 _Commands: TypeAlias = (
@@ -145,13 +203,9 @@ _Commands: TypeAlias = (
     | Annotated[Status, tyro.conf.subcommand("status")]
     | Annotated[Resume, tyro.conf.subcommand("resume")]
     | Annotated[Report, tyro.conf.subcommand("report")]
+    | Annotated[Papers, tyro.conf.subcommand("papers")]
+    | Annotated[Run, tyro.conf.subcommand("run")]
 )
-
-
-def _write_report(folder: Path) -> Path:
-    from normscope import report
-
-    return report.write(folder)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

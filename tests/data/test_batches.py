@@ -38,6 +38,48 @@ def test_orders_come_from_the_generator_alone():
     assert torch.equal(before, torch.get_rng_state())
 
 
+def reference(split: Split, batch_size: int, generator: torch.Generator):
+    """The definition, written to be read: what the records' runs were made with."""
+    while True:
+        order = torch.randperm(len(split), generator=generator)
+        for start in range(0, len(split) - batch_size + 1, batch_size):
+            rows = order[start : start + batch_size]
+            yield split.inputs[rows], split.targets[rows]
+
+
+@pytest.mark.parametrize(("n", "batch_size"), [(10, 3), (12, 4), (5, 5), (7, 1)])
+def test_orders_are_those_of_the_definition_bit_for_bit(n, batch_size):
+    ours = shuffled_batches(numbered(n), batch_size, generator=torch.Generator().manual_seed(3))
+    theirs = reference(numbered(n), batch_size, torch.Generator().manual_seed(3))
+    for (inputs, targets), expected in itertools.islice(zip(ours, theirs, strict=True), 25):
+        assert torch.equal(inputs, expected[0])
+        assert torch.equal(targets, expected[1])
+
+
+@pytest.mark.parametrize("taken", range(9))
+def test_batches_go_on_from_every_place(taken, generator):
+    whole = [t for _, t in itertools.islice(shuffled_batches(numbered(10), 3, generator=generator), 16)]
+    begun = shuffled_batches(numbered(10), 3, generator=torch.Generator().manual_seed(0))
+    list(itertools.islice(begun, taken))
+    state = begun.state()
+    next(begun)  # does not reach into the state that was taken
+    resumed = shuffled_batches(numbered(10), 3, generator=torch.Generator().manual_seed(99))
+    next(resumed)
+    resumed.restore(state)
+    rest = [targets for _, targets in itertools.islice(resumed, 16 - taken)]
+    assert all(torch.equal(a, b) for a, b in zip(rest, whole[taken:], strict=True))
+
+
+def test_a_state_beyond_the_end_of_an_epoch_is_refused(generator):
+    batches = shuffled_batches(numbered(10), 3, generator=generator)
+    list(itertools.islice(batches, 3))
+    other = shuffled_batches(numbered(10), 5, generator=torch.Generator().manual_seed(4))
+    before = next(shuffled_batches(numbered(10), 5, generator=torch.Generator().manual_seed(4)))[1]
+    with pytest.raises(ValueError, match="stand at 3 of an epoch of 2; they were of other data or batch_size"):
+        other.restore(batches.state())
+    assert torch.equal(next(other)[1], before), "nothing was changed"
+
+
 @pytest.mark.parametrize("batch_size", [0, -1, 11])
 def test_impossible_batch_sizes_are_refused_before_the_first_batch(batch_size, generator):
     with pytest.raises(ValueError, match=f"between 1 and the 10 examples of the split, got {batch_size}"):

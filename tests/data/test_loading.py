@@ -139,6 +139,25 @@ def test_the_shared_data_sets_load_as_they_stand(shared, name, shape, sizes, cla
     assert means.abs().max() < 1e-5
 
 
+def test_the_hash_of_earlier_versions_has_not_changed():
+    assert load("digits").sha256 == "6feeee60a808a3164734b8500a5bc86ed45244ab91bc08639d96eb5851a11146"
+
+
+def test_the_hash_of_earlier_versions_has_not_changed_for_images(shared):
+    data = load(shared("tiny-imagenet-12"), max_train=100, max_eval=50)
+    assert data.sha256 == "3d95dabb2472304c54ee61f33c42f1281c43e62bb6b6d3d98755e7bf08b19bc3"
+
+
+def test_images_are_resized(stored):
+    large = Pil.fromarray(np.full((9, 9), 9, np.uint8))
+    data = load(
+        stored(IMAGES, train=image_rows(large, Pil.fromarray(np.arange(36, dtype=np.uint8).reshape(3, 4, 3)))),
+        image_size=5,
+    )
+    assert data.input_shape == (3, 5, 5)
+    assert data.task == "classification"
+
+
 def refused(match, path, **arguments):
     with pytest.raises(ValueError, match=match) as caught:
         load(path, **arguments)
@@ -238,3 +257,44 @@ def test_arguments_out_of_range_are_refused():
     refused("max_train must be at least 1, got 0", "digits", max_train=0)
     refused("max_eval must be at least 1, got -1", "digits", max_eval=-1)
     refused("leaves nothing for validation", "digits", validation_fraction=1e-5)
+    refused("image_size must be at least 1, got 0", "digits", image_size=0)
+    refused("sequence_length must be at least 1, got 0", "digits", sequence_length=0)
+    refused("vocabulary is for texts, which need a sequence_length too", "digits", vocabulary=300)
+    refused("image_size is for images and sequence_length for texts", "digits", image_size=3, sequence_length=3)
+    refused("'digits': its images have one size. Leave image_size out", "digits", image_size=3)
+    refused("'digits': it is no text. Leave sequence_length out", "digits", sequence_length=3)
+
+
+def test_a_size_is_refused_where_there_are_no_images(stored):
+    refused(
+        "image_size is for images, and there are none among a", stored(train={"a": A, "label": LABELS}), image_size=3
+    )
+
+
+def test_a_missing_data_set_names_the_two_ways_to_get_it(monkeypatch):
+    import huggingface_hub
+
+    def missing(*_arguments, **_options):
+        raise huggingface_hub.errors.HFValidationError("no such thing")
+
+    monkeypatch.setattr(huggingface_hub.HfApi, "dataset_info", missing)
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
+    refused(
+        r"neither a directory here nor public on the Hugging Face hub.* local directory by its path, or over the "
+        r"network by a hub id \(a private one after `hf auth login`\)",
+        "someone/something",
+    )
+
+
+def test_a_configuration_stands_after_the_hub_id(monkeypatch, stored):
+    import datasets
+    import huggingface_hub
+
+    asked = []
+    rows = datasets.DatasetDict(train=Dataset.from_dict({"a": A, "label": LABELS}))
+    monkeypatch.setattr(huggingface_hub.HfApi, "dataset_info", lambda _self, name, **_options: asked.append(name))
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(datasets, "load_dataset", lambda *arguments, **options: asked.append(arguments) or rows)
+    load("some/thing:part-1")
+    load("some/thing")
+    assert asked == ["some/thing", ("some/thing", "part-1"), "some/thing", ("some/thing", None)]

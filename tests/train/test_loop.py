@@ -111,3 +111,67 @@ def test_the_loop_equals_the_bare_loop_bit_for_bit(generator):
         expected.append(loss.item())
     assert losses == expected
     assert all(torch.equal(a, b) for a, b in zip(ours.parameters(), bare.parameters(), strict=True))
+
+
+def test_a_schedule_multiplies_the_rates_of_all_groups_and_puts_them_back():
+    model = nn.Linear(1, 2, bias=True).double()
+    groups = [{"params": [model.weight], "lr": 0.5}, {"params": [model.bias], "lr": 0.25}]
+    optimizer = torch.optim.SGD(groups)
+    nn.init.zeros_(model.weight)
+    nn.init.zeros_(model.bias)
+
+    def objective(batch: torch.Tensor) -> Objective:
+        return Objective(model.weight.sum() + model.bias.sum(), batch)
+
+    factors = {3: 1.0, 4: 0.5, 5: 0.0}
+    seen, rates = [], []
+    batches = [torch.zeros((), dtype=torch.float64)] * 3
+    for step in fit(objective, batches, optimizer, schedule=factors.__getitem__, first=3):
+        seen.append((step.index, -model.weight[0, 0].item(), -model.bias[0].item()))
+        rates.append([group["lr"] for group in optimizer.param_groups])
+    assert seen == [(3, 0.5, 0.25), (4, 0.75, 0.375), (5, 0.75, 0.375)]
+    assert rates == [[0.5, 0.25]] * 3
+
+
+def test_the_rates_are_put_back_when_a_step_fails():
+    model, objective = quadratic(1.0)
+
+    class Broken(torch.optim.SGD):
+        def step(self, closure=None):
+            raise RuntimeError("broken")
+
+    optimizer = Broken(model.parameters(), lr=0.5)
+    with pytest.raises(RuntimeError, match="broken"):
+        list(fit(objective, [torch.zeros((), dtype=torch.float64)], optimizer, schedule=lambda _step: 0.1))
+    assert optimizer.param_groups[0]["lr"] == 0.5
+
+
+def test_the_constant_schedule_and_none_give_the_same_bits(generator):
+    batches = [torch.randn(4, 3, generator=generator) for _ in range(5)]
+
+    def trained(**options) -> torch.Tensor:
+        model = nn.Linear(3, 1, bias=False)
+        nn.init.constant_(model.weight, 0.3)
+
+        def objective(batch):
+            loss = model(batch).square().mean()
+            return Objective(loss, loss)
+
+        list(fit(objective, batches, sgd(model, lr=0.1), **options))
+        return model.weight.detach()
+
+    assert torch.equal(trained(), trained(schedule=lambda _step: 1.0))
+
+
+def test_the_backward_pass_may_be_another():
+    model, objective = quadratic(1.0)
+    totals = []
+
+    def doubled(total: torch.Tensor) -> None:
+        totals.append(total.item())
+        (2 * total).backward()
+
+    batches = [torch.zeros((), dtype=torch.float64), torch.tensor(float("nan"), dtype=torch.float64)]
+    list(fit(objective, batches, torch.optim.SGD(model.parameters(), lr=0.25), backward=doubled))
+    assert model.weight.item() == 0.5
+    assert totals == [0.5], "a diverged step is not differentiated"

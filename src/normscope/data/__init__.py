@@ -1,7 +1,23 @@
 """Named data sets as tensors: the embedded one, a local directory, or the Hugging Face hub."""
 
-from normscope.data.batches import even_batches, shuffled_batches
-from normscope.data.dataset import Dataset, Split
+from normscope.data.augment import crop_flip
+from normscope.data.batches import ShuffledBatches, even_batches, shuffled_batches
+from normscope.data.dataset import Dataset, Split, Task
 from normscope.data.loading import load
+from normscope.data.streamed import StreamedBatches, StreamSplit
+from normscope.data.streaming import Stream, stream
 
-__all__ = ["Dataset", "Split", "even_batches", "load", "shuffled_batches"]
+__all__ = [
+    "Dataset",
+    "ShuffledBatches",
+    "Split",
+    "Stream",
+    "StreamSplit",
+    "StreamedBatches",
+    "Task",
+    "crop_flip",
+    "even_batches",
+    "load",
+    "shuffled_batches",
+    "stream",
+]

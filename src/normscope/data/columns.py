@@ -18,12 +18,13 @@ _LABEL_NAMES = ("label", "labels", "target", "targets", "class", "y")
 _ROWS_AT_ONCE = 1024
 
 
-def as_source(splits: Any) -> Source:
+def as_source(splits: Any, image_size: int | None = None) -> Source:
     """See a `DatasetDict` as a `Source`: find the columns by their types, check every label, read nothing else.
 
     The inputs are the one Image column, else all numeric columns, scalars and lists of one length, side by side. The
     labels are the ClassLabel column (of several, the one with the most classes), else an integer column called label,
     target, class or y, else the only integer column; a plain integer's classes are its distinct values in train.
+    `image_size` resizes images, as `decode` says.
 
     Raises:
         ValueError: no train split, an empty split, no usable column, missing or unknown labels, a single class.
@@ -34,8 +35,8 @@ def as_source(splits: Any) -> Source:
         if len(rows) == 0:
             raise ValueError(f"split {split} has no rows. Fill it or remove it.")
     features = splits["train"].features
-    label, note = _label_column(features)
-    reader = _reader(features, label)
+    label, note = label_column(features)
+    reader = _reader(features, label, image_size)
     codes, classes = _codes(splits["train"], label)
     tables = {
         split: Table(_labels(rows, split, label, codes), partial(reader, rows.with_format("arrow")))
@@ -46,7 +47,8 @@ def as_source(splits: Any) -> Source:
     return Source(classes, tables, note)
 
 
-def _label_column(features: Any) -> tuple[str, str]:
+def label_column(features: Any) -> tuple[str, str]:
+    """The column of the labels, and what to note; ValueError where there is none."""
     datasets = require("datasets")
     named = {column: kind for column, kind in features.items() if isinstance(kind, datasets.ClassLabel)}
     if named:
@@ -61,29 +63,39 @@ def _label_column(features: Any) -> tuple[str, str]:
     )
 
 
-def _reader(features: Any, label: str) -> Callable[[Any, Tensor], Values]:
+def image_column(features: Any) -> str | None:
+    """The column of the images, if there is one; ValueError where there are more."""
     datasets = require("datasets")
     images = [column for column, kind in features.items() if isinstance(kind, datasets.Image)]
     if len(images) > 1:
         raise ValueError(f"more than one image column: {', '.join(images)}. Remove all but one.")
-    if images:
-        return partial(_read_images, images[0])
+    return images[0] if images else None
+
+
+def _reader(features: Any, label: str, image_size: int | None) -> Callable[[Any, Tensor], Values]:
+    if image := image_column(features):
+        return partial(_read_images, image, image_size)
+    if image_size is not None:
+        raise ValueError(f"image_size is for images, and there are none among {_listed(features)}. Leave it out.")
     numeric = [
         column
         for column, kind in features.items()
         if column != label and _is_number(getattr(kind, "feature", kind), "int", "uint", "float", "bool")
     ]
     if not numeric:
-        raise ValueError(f"no image or numeric column among {_listed(features)}. Add one to learn from.")
+        raise ValueError(
+            f"no image or numeric column among {_listed(features)}. Add one to learn from, "
+            "or give sequence_length to read a text."
+        )
     return partial(_read_features, numeric)
 
 
-def _read_images(column: str, rows: Any, numbers: Tensor) -> Values:
+def _read_images(column: str, image_size: int | None, rows: Any, numbers: Tensor) -> Values:
     def encoded() -> Iterator[Encoded]:
         for some in torch.split(numbers, _ROWS_AT_ONCE):
             yield from rows[some.tolist()].column(column).to_pylist()
 
-    return decode(encoded(), numbers.tolist())
+    return decode(encoded(), numbers.tolist(), image_size)
 
 
 def _read_features(columns: list[str], rows: Any, numbers: Tensor) -> Values:

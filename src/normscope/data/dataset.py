@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal, TypeAlias
 
 import torch
 from torch import Tensor
 
+Task: TypeAlias = Literal["classification", "language"]
+
 
 @dataclass(frozen=True, eq=False)
 class Split:
-    """Examples and their classes, in a fixed random order.
+    """Examples and what is to be predicted of them, in a fixed random order.
 
     Attributes:
-        inputs: (N, C, H, W) images or (N, F) features; float32, standardized.
-        targets: (N,) classes; int64.
+        inputs: (N, C, H, W) images or (N, F) features, float32, standardized; or (N, T) tokens, int64.
+        targets: (N,) classes, or (N, T) next tokens; int64.
     """
 
     inputs: Tensor
@@ -34,15 +37,16 @@ class Split:
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
-    """Three disjoint splits of one classification problem.
+    """Three disjoint splits of one problem: to name the class of an example, or each next token of a text.
 
     Attributes:
         name: as it was asked for.
         train, validation, test: to fit, to choose by, to report.
-        num_classes: targets are 0 ... num_classes - 1.
-        classes: their names.
+        num_classes: targets are 0 ... num_classes - 1; of a text, the size of its vocabulary.
+        classes: their names; of a text, its tokens.
         sha256: of the values read, before standardization, with the classes and the division into splits.
         note: what was decided in loading, such as which splits were cut from the training split.
+        task: "classification", or "language" for a text.
     """
 
     name: str
@@ -53,8 +57,9 @@ class Dataset:
     classes: tuple[str, ...]
     sha256: str
     note: str
+    task: Task = "classification"
 
     @property
     def input_shape(self) -> tuple[int, ...]:
-        """Shape of one example: (C, H, W) or (F,)."""
+        """Shape of one example: (C, H, W), (F,) or (T,)."""
         return tuple(self.train.inputs.shape[1:])

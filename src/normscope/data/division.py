@@ -9,8 +9,10 @@ import torch
 from torch import Tensor
 
 VALIDATION_NAMES = ("validation", "valid", "val", "dev")
+# What the stored split may be called that serves as one of these.
+EVALUATION_NAMES = {"validation": VALIDATION_NAMES, "test": ("test",)}
 # The division is a property of the data set, the same for every trial, and so is never drawn from a trial's seed.
-_SEED = 20201021
+SEED = 20201021
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,12 +41,12 @@ def divide(
     Raises:
         ValueError: the training split is too small for the fraction.
     """
-    generator = torch.Generator().manual_seed(_SEED)
+    generator = torch.Generator().manual_seed(SEED)
     notes = []
     remaining = torch.arange(len(labels["train"]))
     cut = round(validation_fraction * len(remaining))
     parts = {}
-    for role, names in (("validation", VALIDATION_NAMES), ("test", ("test",))):
+    for role, names in EVALUATION_NAMES.items():
         stored = next((name for name in names if name in labels), None)
         if stored is not None:
             parts[role] = Part(stored, torch.arange(len(labels[stored])))

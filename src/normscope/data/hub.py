@@ -13,19 +13,24 @@ from normscope.data.source import require
 _TIMEOUT = 10.0  # seconds to ask the hub whether it has the data set
 
 
-def fetch(name: str) -> Any:
+def fetch(name: str, *, streaming: bool = False) -> Any:
     """Return the `DatasetDict` of a local directory or of a hub id, downloading what is not cached.
+
+    Args:
+        name: a directory's path, or a hub id, with ``:name`` after it where the data set has several configurations.
+        streaming: return an `IterableDatasetDict`, which reads what is iterated over and stores nothing.
 
     Raises:
         ValueError: it cannot be found, reached or read; one line that says why and what to do.
     """
     datasets = require("datasets")
-    local = Path(name).expanduser().is_dir()
+    path = Path(name).expanduser()
+    identity, _, configuration = (str(path), "", "") if path.is_dir() else name.partition(":")
     with _quietly(datasets):
-        if not local:
-            _check_hub(name)
+        if not path.is_dir():
+            _check_hub(identity)
         try:
-            return datasets.load_dataset(str(Path(name).expanduser()) if local else name)
+            return datasets.load_dataset(identity, configuration or None, streaming=streaming)
         except Exception as error:  # every file format has its own; all of them mean the data are not readable
             raise ValueError(
                 f"it cannot be read ({_one_line(error)}). Check that no file is empty and that "
@@ -42,13 +47,13 @@ def _check_hub(name: str) -> None:
         hub.HfApi().dataset_info(name, timeout=_TIMEOUT)
     except (hub.errors.RepositoryNotFoundError, hub.errors.HFValidationError) as error:
         raise ValueError(
-            "it is neither a directory here nor public on the Hugging Face hub. "
-            "Check the spelling, or log in with `hf auth login` if it is private."
+            "it is neither a directory here nor public on the Hugging Face hub. Check the spelling: data come from a "
+            "local directory by its path, or over the network by a hub id (a private one after `hf auth login`)."
         ) from error
     except Exception as error:  # no network, proxies, certificates, outages: a different class for each client library
         raise ValueError(
             f"it is not a directory here, and the Hugging Face hub cannot be asked ({_one_line(error)}). "
-            "Use a local directory, or set HF_HUB_OFFLINE=1 if it was downloaded before."
+            "Use a local directory, or set HF_HUB_OFFLINE=1 if it was downloaded before; a hub id needs the network."
         ) from error
 
 

@@ -25,12 +25,13 @@ class Encoded(TypedDict):
     path: str | None
 
 
-def decode(images: Iterable[Encoded], rows: Sequence[int]) -> Pixels:
+def decode(images: Iterable[Encoded], rows: Sequence[int], size: int | None = None) -> Pixels:
     """Decode images of one size to (n, H, W, 3) uint8; grey ones get three equal channels.
 
     Args:
         images: n of them, one at a time.
         rows: the number of each, to name it in an error.
+        size: resize them to H = W = size: the largest central square, bilinear over all pixels below each new one.
 
     Raises:
         ValueError: an image is missing, unreadable, of another size than the first, or of more than 8 bits.
@@ -43,7 +44,7 @@ def decode(images: Iterable[Encoded], rows: Sequence[int]) -> Pixels:
         try:
             with _open(pil, encoded, likely) as image:
                 likely = image.format or ""
-                values = _rgb(image)
+                values = _rgb(image, size)
         except (OSError, SyntaxError, pil.DecompressionBombError) as error:  # Pillow's ways to say "damaged"
             raise ValueError(f"the image of row {row} cannot be decoded ({error}). Replace or drop it.") from error
         if pixels is None:
@@ -51,7 +52,7 @@ def decode(images: Iterable[Encoded], rows: Sequence[int]) -> Pixels:
         if values.shape != pixels.shape[1:]:
             raise ValueError(
                 f"all images must have one size, got {_size(pixels[0])} and, in row {row}, {_size(values)}. "
-                "Resize them beforehand."
+                "Give image_size to resize them."
             )
         pixels[i] = values
     assert pixels is not None, "no image to decode"
@@ -76,10 +77,19 @@ def _open(pil: Any, encoded: Encoded | None, likely: str) -> Image:
     return opened
 
 
-def _rgb(image: Image) -> Pixels:
+def _rgb(image: Image, size: int | None) -> Pixels:
     if image.mode not in _EIGHT_BITS:
         raise OSError(f"mode {image.mode}, not 8 bits per channel")
-    return np.asarray(image if image.mode == "RGB" else image.convert("RGB"))
+    rgb = image if image.mode == "RGB" else image.convert("RGB")
+    return np.asarray(rgb if size is None else _square(rgb, size))
+
+
+def _square(image: Image, size: int) -> Image:
+    side = min(image.size)
+    left, top = (image.width - side) // 2, (image.height - side) // 2
+    # Cropped first: `resize(box=...)` would let the pixels around the square bleed into its edge.
+    square = image if image.width == image.height else image.crop((left, top, left + side, top + side))
+    return square.resize((size, size), require("PIL.Image").Resampling.BILINEAR)
 
 
 def _size(pixels: Pixels) -> str:

@@ -1,8 +1,29 @@
-"""Records in, figures and pages out. Reads run folders through `normscope.study.records` and imports no torch."""
+"""Records in, figures and pages out. Reads run folders through `normscope.study` and imports no torch."""
 
 from __future__ import annotations
 
 from normscope.report import summary
+from normscope.report.curvature import spectral_densities
+from normscope.report.curves import bands, figure_of, lines
 from normscope.report.folder import write
+from normscope.report.paper_page import write_papers
+from normscope.report.specification import Axis, Figure, HeatMap, LineFigure, Panel, Series
+from normscope.report.tables import Table, short
 
-__all__ = ["summary", "write"]
+__all__ = [
+    "Axis",
+    "Figure",
+    "HeatMap",
+    "LineFigure",
+    "Panel",
+    "Series",
+    "Table",
+    "bands",
+    "figure_of",
+    "lines",
+    "short",
+    "spectral_densities",
+    "summary",
+    "write",
+    "write_papers",
+]

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from normscope.report import curvature, summary
-from normscope.report.lines import STEP, SURVIVORS, Recipe, at_chosen_rate, bands, figure_of, floats, lines
+from normscope.report.curves import STEP, SURVIVORS, Recipe, at_chosen_rate, bands, figure_of, floats, lines
 from normscope.report.specification import Axis, Figure, HeatMap, LineFigure, Panel, Series
 
 _SITE = Axis("depth (normalizer site)")

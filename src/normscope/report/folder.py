@@ -3,32 +3,62 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 from normscope import files
-from normscope.report import figures, matplotlib_renderer, page, tables
-from normscope.study import records
+from normscope.report import figures, matplotlib_renderer, page, study_page, tables
+from normscope.report.specification import Figure
+from normscope.study import judging, records
+from normscope.study.experiment import Study
+from normscope.study.paper import find
 
 
 def write(run_folder: str | os.PathLike[str]) -> Path:
     """Write `report.html` and `figures/NAME.{png,pdf,csv}` into `run_folder` and return the page's path.
 
-    Only trials that have ended are read, so a report may be written while the run goes on. The same record gives the
-    same bytes. Each file is written beside its place and moved there, the page last.
+    The folder is that of a comparison or of a paper's item. Only trials that have ended are read, so a report may be
+    written while the run goes on. The same record gives the same bytes. Each file is written beside its place and moved
+    there, the page last.
 
     Raises:
-        ValueError: `run_folder` holds no ended trial, or a damaged file (from `normscope.study.records`).
+        ValueError: `run_folder` holds no run or a damaged file (from `normscope.study.records`), or its paper is not
+            installed.
     """
     folder = Path(run_folder)
-    frame, recipe = records.load(folder), records.recipe(folder)
-    provenance, data = records.provenance(folder), records.data(folder)
-    drawn = figures.draw(frame, recipe)
+    drawn, html = _item(folder) if records.recipe(folder)["kind"] == "study" else _comparison(folder)
     beside = folder / "figures"
     beside.mkdir(exist_ok=True)
     for figure in drawn:
         files.write(beside / f"{figure.name}.png", matplotlib_renderer.render(figure, "png"))
         files.write(beside / f"{figure.name}.pdf", matplotlib_renderer.render(figure, "pdf"))
         files.write(beside / f"{figure.name}.csv", tables.to_csv(figure).encode())
-    html = page.render(frame, recipe, provenance, data, drawn, title=folder.resolve().name)
     files.write(folder / "report.html", html.encode())
     return folder / "report.html"
+
+
+def _comparison(folder: Path) -> tuple[Sequence[Figure], str]:
+    frame, recipe = records.load(folder), records.recipe(folder)
+    provenance, data = records.provenance(folder), records.data(folder)
+    drawn = figures.draw(frame, recipe)
+    return drawn, page.render(frame, recipe, provenance, data, drawn, title=folder.resolve().name)
+
+
+def _item(folder: Path) -> tuple[Sequence[Figure], str]:
+    study = records.resolved(folder)
+    assert isinstance(study, Study)
+    paper, item = find(f"{study.paper}/{study.item}")
+    verdicts = folder / judging.VERDICTS
+    shown = study_page.Shown(
+        name=folder.resolve().name,
+        paper=paper,
+        item=item,
+        study=study,
+        frame=records.load(folder),
+        provenance=records.provenance(folder),
+        data=records.data(folder),
+        planned=len(records.trials(folder, study)),
+        verdicts=judging.read(verdicts) if verdicts.is_file() else (),
+    )
+    drawn: Sequence[Figure] = item.figures(shown.frame, study)
+    return drawn, study_page.render(shown, drawn)

@@ -10,6 +10,8 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
+from normscope.train.schedules import Factor
+
 Batch = TypeVar("Batch")
 
 # In nats. Guessing uniformly among K classes costs log K, below 14 for a million classes; a network of sane logits is
@@ -50,30 +52,61 @@ class Step:
     diverged: bool
 
 
+def backpropagate(total: Tensor) -> None:
+    """Add the gradient of `total` to the parameters', in the precision they are in."""
+    total.backward()  # type: ignore[no-untyped-call]
+
+
 def fit(
-    objective: Callable[[Batch], Objective], batches: Iterable[Batch], optimizer: torch.optim.Optimizer
+    objective: Callable[[Batch], Objective],
+    batches: Iterable[Batch],
+    optimizer: torch.optim.Optimizer,
+    *,
+    schedule: Factor | None = None,
+    first: int = 1,
+    backward: Callable[[Tensor], object] = backpropagate,
 ) -> Iterator[Step]:
     """Train on each batch in turn and yield after each update, so that whoever iterates may measure, save or stop.
 
-    The model belongs to the caller, who finds it updated at each yield. A diverging run is a result: its last step
-    says so, the parameters stay what they were before it, and the iteration ends.
+    The model belongs to the caller, who finds it updated at each yield; the optimizer's rates are the base rates
+    again. A diverging run is a result: its last step says so, the parameters stay what they were before it, and the
+    iteration ends.
 
     Args:
         objective: computes what to minimize from a batch, with the model it closes over.
         batches: as long as the training shall last; `itertools.islice` cuts an endless one.
         optimizer: of the parameters to be trained.
+        schedule: from the step's index to the factor of the optimizer's learning rates at that step; None leaves
+            them alone.
+        first: index of the first step; for a training that goes on, one more than the last step taken.
+        backward: what differentiates the total; `Setup.backward` where a precision needs its own.
     """
-    for index, batch in enumerate(batches, start=1):
+    for index, batch in enumerate(batches, start=first):
         optimizer.zero_grad()
         outcome = objective(batch)
         total, loss, *values = _floats(outcome)
         diverged = not (math.isfinite(total) and loss <= DIVERGED_LOSS)  # also true for a loss of NaN
         if not diverged:
-            outcome.total.backward()  # type: ignore[no-untyped-call]
-            optimizer.step()
+            backward(outcome.total)
+            if schedule is None:
+                optimizer.step()
+            else:
+                _step_at(optimizer, schedule(index))
         yield Step(index, loss, dict(zip(outcome.parts, values, strict=True)), diverged)
         if diverged:
             return
+
+
+def _step_at(optimizer: torch.optim.Optimizer, factor: float) -> None:
+    # The rates are put back, so that what a checkpoint holds, and what `fit` starts from, is the base rate.
+    rates = [group["lr"] for group in optimizer.param_groups]
+    for group, rate in zip(optimizer.param_groups, rates, strict=True):
+        group["lr"] = rate * factor
+    try:
+        optimizer.step()
+    finally:
+        for group, rate in zip(optimizer.param_groups, rates, strict=True):
+            group["lr"] = rate
 
 
 def _floats(outcome: Objective) -> list[float]:

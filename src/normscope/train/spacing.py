@@ -1,4 +1,4 @@
-"""When to look at a run."""
+"""When to look at a run: steps evenly spaced in the logarithm."""
 
 from __future__ import annotations
 

@@ -1,0 +1,26 @@
+"""What the paper states, as claims: a number per seed from the rows of items, and a threshold.
+
+Thresholds were written down before the first run at laptop scale. Each stands beside its reason; none was moved later.
+"""
+
+from normscope_papers.is_batch_norm_unique.claims import (
+    curvature,
+    disagreements,
+    early_training,
+    failed,
+    initialization,
+    performance,
+    recurrent,
+)
+
+CLAIMS = (
+    *initialization.CLAIMS,
+    *early_training.CLAIMS,
+    *curvature.CLAIMS,
+    *performance.CLAIMS,
+    *failed.CLAIMS,
+    *recurrent.CLAIMS,
+    *disagreements.CLAIMS,
+)
+
+__all__ = ["CLAIMS"]

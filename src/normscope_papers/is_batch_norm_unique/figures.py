@@ -1,0 +1,236 @@
+"""The paper's figures as specifications: from the rows of an item's run to panels, axes and lines."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING
+
+from normscope.report import Axis, Figure, Panel, spectral_densities
+from normscope.study import Study
+from normscope_papers.is_batch_norm_unique import drawing as d
+from normscope_papers.is_batch_norm_unique.rows import final_values, item_rows, last, pick
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+Figures = tuple[Figure, ...]
+
+
+def none(frame: pd.DataFrame, study: Study) -> Figures:  # noqa: ARG001  (every item's figures are called alike)
+    """No figure: the item is a table."""
+    return ()
+
+
+def dense(frame: pd.DataFrame, study: Study) -> Figures:
+    """Figure 1: correlation of activations and of gradients by layer, and the gradient norm beside them."""
+    similar = pick(frame, probe="gradient_correlation", name="similar")
+    independent = pick(frame, probe="gradient_correlation", name="independent")
+    return d.figure(
+        study,
+        "Correlation by depth at initialization, dense ReLU network",
+        f"{d.SIMILAR} Gradients are those of an affine layer's weights for such a pair with the same labels, and for "
+        f"two batches that share no example. {d.spread(frame)} {d.THEORY}",
+        [
+            d.propagation("(a) activations", frame, study),
+            d.by_depth("(b) gradients, similar batches", d.LAYER, d.CORRELATION, similar, study),
+            d.by_depth("gradients, independent batches", d.LAYER, d.CORRELATION, independent, study),
+            d.gradient_norm("gradient norm (not in the paper's figure)", frame, study),
+        ],
+    )
+
+
+def without_skips(frame: pd.DataFrame, study: Study) -> Figures:
+    """Figure 2: correlation and gradient norm by layer."""
+    return d.figure(
+        study,
+        "Correlation and gradient norm by depth at initialization, no skips",
+        f"{d.SIMILAR} {d.OF_OUTPUT} {d.spread(frame)} {d.THEORY}",
+        [d.propagation("(a) activations", frame, study), d.gradient_norm("(b) gradient norm", frame, study)],
+    )
+
+
+def propagation_with_skips(frame: pd.DataFrame, study: Study) -> Figures:
+    """App.1: correlation by layer, with skip connections."""
+    title = "Correlation by depth at initialization, with skips"
+    return d.figure(study, title, f"{d.SIMILAR} {d.spread(frame)}", [d.propagation("(a) activations", frame, study)])
+
+
+def gradient_norm_with_skips(frame: pd.DataFrame, study: Study) -> Figures:
+    """App.2: gradient norm by layer, with skip connections."""
+    title = "Gradient norm by depth at initialization, with skips"
+    return d.figure(study, title, f"{d.OF_OUTPUT} {d.spread(frame)}", [d.gradient_norm("", frame, study)])
+
+
+def early_training(frame: pd.DataFrame, study: Study) -> Figures:
+    """Figure 3: four panels against the step."""
+    rows = item_rows(frame, study.item)
+    similar = pick(rows, probe="gradient_correlation", name="similar")
+    independent = pick(rows, probe="gradient_correlation", name="independent")
+    norms = pick(rows, probe="gradient_norm", name="norm")
+    return d.figure(
+        study,
+        "Early training",
+        "Each normalizer at the learning rate that validation accuracy chose. Test accuracy; correlation of the "
+        "outputs of the last normalizer site for a batch and its noisy copy; of the gradients of all affine parameters "
+        "together for such a pair and for independent batches; norm of the gradient with respect to the outputs of the "
+        f"first and the last site. The batches stay the same throughout. {d.spread(rows)}",
+        [
+            d.by_step("(a) test accuracy", d.ACCURACY, pick(rows, probe="evaluation", name="test_accuracy"), study),
+            d.by_step("(b) final layer", d.CORRELATION, pick(rows, probe="information_propagation"), study),
+            d.by_step("(c) gradients, similar batches", d.CORRELATION, similar, study),
+            d.by_step("gradients, independent batches", d.CORRELATION, independent, study),
+            d.by_step("(d) gradient norm, first site", d.NORM, pick(norms, depth=1), study),
+            d.by_step("(d) gradient norm, last site", d.NORM, last(norms, "depth"), study),
+        ],
+    )
+
+
+def spectra(frame: pd.DataFrame, study: Study) -> Figures:
+    """Figure 4 and App.5: density of eigenvalues at each step that has one, for the first seed."""
+    rows = item_rows(frame, study.item)
+    if rows.empty:
+        return ()
+    first = pick(rows, seed=int(rows["seed"].min()))
+    rates = sorted(first["lr"].dropna().unique().tolist())
+    examples = next(
+        measurement.options["examples"] for measurement in d.measurements(study) if measurement.probe == "spectrum"
+    )
+    recipe = d.recipe(study, first) | {"lrs": rates, "curvature_examples": examples}
+    found = spectral_densities(first, recipe)
+    return tuple(dataclasses.replace(figure, name=f"{study.item}_{figure.name}") for figure in found)
+
+
+def sharpness(frame: pd.DataFrame, study: Study) -> Figures:
+    """Figure 6: the ratio of the largest eigenvalue to the tenth, the largest, and the most negative."""
+    rows = item_rows(frame, study.item)
+    rows = pick(rows, probe="sharpness").assign(step=rows["step"] + 1)
+    rows = rows.dropna(subset="value")
+    negative = pick(rows, name="lambda_min")
+    negative = negative[negative["value"] < 0].assign(value=lambda found: -found["value"])
+    panels = [
+        ("(a) λ₁/λ₁₀", Axis("λ₁/λ₁₀", log=True), pick(rows, name="lambda_ratio")),
+        ("(b) largest eigenvalue", Axis("λ₁", log=True), pick(rows, name="lambda_max")),
+        ("most negative eigenvalue", Axis("−λ_min", log=True), negative),
+    ]
+    return d.figure(
+        study,
+        "Largest eigenvalues of the Hessian through training",
+        "The Hessian of the mean cross-entropy of training images as one batch in train mode, without penalty and "
+        f"weight decay, dropout off. The ratio is drawn where both have converged. {d.spread(rows, log=True)}",
+        [Panel(title, d.FROM_ONE, axis, d.drawn(own, study, "step", axis)) for title, axis, own in panels],
+    )
+
+
+def batch_size(frame: pd.DataFrame, study: Study) -> Figures:
+    """Figure 5: accuracy under the statistics of test batches against their size, one panel per training batch.
+
+    Lines without slope are the test accuracies of the same networks with running statistics, and of networks that
+    do not depend on the batch; they are drawn as theory is.
+    """
+    rows = item_rows(frame, study.item)
+    trained = pick(rows, kind="train")
+    axis = Axis("size of test batches", log=True)
+    by_size = pick(trained, probe="batch_size_accuracy", name="test_accuracy")
+    running = final_values(trained, "test_accuracy")
+    panels = []
+    for condition in by_size["condition"].unique():
+        own = pick(by_size, condition=condition)
+        at_running = d.level(pick(running, condition=condition), own)
+        drawn = d.drawn(own, study, "depth", d.ACCURACY) + d.drawn(
+            at_running, study, "depth", d.ACCURACY, kind="theory"
+        )
+        panels.append(Panel(condition, axis, d.ACCURACY, drawn))
+    free = running[~running["normalizer"].isin(by_size["normalizer"])]
+    if len(by_size) and len(free):
+        panels.append(
+            Panel("batch-free", axis, d.ACCURACY, d.drawn(d.level(free, by_size), study, "depth", d.ACCURACY))
+        )
+    at_start = pick(rows, kind="init", probe="information_propagation")
+    panels += [
+        d.by_depth(f"correlation at initialization, {condition}", d.SITE, d.CORRELATION, own, study)
+        for condition, own in at_start.groupby("condition", sort=False)
+    ]
+    return d.figure(
+        study,
+        "Test accuracy against the size of test batches",
+        "Accuracy with the statistics of random test batches of each size. Grey dashed: the same network with the "
+        "running statistics of training. Batch-free rows are level by construction. Last panels: correlation by depth "
+        f"of the untrained network without skips, by the size of the batch. {d.spread(rows)}",
+        panels,
+    )
+
+
+def penalty(frame: pd.DataFrame, study: Study) -> Figures:
+    """App.11: R against the step, its mean over sites, at the first and at the last site; with its sampling floor."""
+    rows = pick(item_rows(frame, study.item), probe="penalty")
+    by_site, axis = pick(rows, name="R"), Axis("R", log=True, bounds=(1e-3, 1.0))
+    floor = d.common(pick(rows, name="floor"), study)
+
+    def with_floor(title: str, own: pd.DataFrame) -> Panel:
+        return Panel(title, d.STEP, axis, (*d.drawn(own, study, "step", axis), *floor))
+
+    panels = [
+        with_floor("mean over sites", by_site),
+        with_floor("first site", pick(by_site, depth=1)),
+        with_floor("last site", last(by_site, "depth")),
+    ]
+    return d.figure(
+        study,
+        "RegNorm's penalty through training",
+        "R is the mean over neurons of the squared batch mean, after normalization and before gain and shift. Grey "
+        f"dashed: 1/N, what N examples give on average where the mean is 0. {d.spread(rows, log=True)}",
+        panels,
+    )
+
+
+def minimized(frame: pd.DataFrame, study: Study) -> Figures:
+    """Section 3.2: correlation by depth before and after the penalty was minimized, beside the two rows it links."""
+    import pandas as pd
+
+    rows = pick(item_rows(frame, study.item), probe=["information_propagation", "theory.information_propagation"])
+    beside, trained = pick(rows, kind="init"), pick(rows, kind="train")
+    panels = [
+        d.propagation(title, pd.concat([beside, own]), study)
+        for title, own in (
+            ("before minimizing", pick(trained, step=0)),
+            ("after minimizing the penalty alone", last(trained, "step")),
+        )
+    ]
+    falling = pick(item_rows(frame, study.item), probe="penalty", name="R")
+    panels.append(d.by_step("R, mean over sites", Axis("R", log=True), falling, study))
+    return d.figure(
+        study,
+        "Propagation before and after RegNorm's penalty is minimized",
+        f"{d.SIMILAR} {d.spread(rows)} {d.THEORY}",
+        panels,
+    )
+
+
+def recurrent(frame: pd.DataFrame, study: Study) -> Figures:
+    """Test accuracy against the step, one panel per cell."""
+    rows = pick(item_rows(frame, study.item), probe="evaluation", name="test_accuracy")
+    panels = [d.by_step(str(cell), d.ACCURACY, own, study) for cell, own in rows.groupby("condition", sort=False)]
+    return d.figure(study, "Recurrent networks", f"Each at its best learning rate. {d.spread(rows)}", panels)
+
+
+def gradient_factors(frame: pd.DataFrame, study: Study) -> Figures:
+    """App.9 and App.10: final test accuracy against the factor on the gradient."""
+    values = final_values(item_rows(frame, study.item), "test_accuracy")
+    factors = values["condition"].str.removeprefix("k=").astype(float)
+    axis = Axis("factor k on the gradient at each site")
+    panel = Panel("", axis, d.ACCURACY, d.drawn(values.assign(depth=factors), study, "depth", d.ACCURACY))
+    caption = (
+        f"Final test accuracy, each factor at its own best learning rate; k = 1 is the default. {d.spread(values)}"
+    )
+    return d.figure(study, "Accuracy against an artificial gradient factor", caption, [panel])
+
+
+def chaos(frame: pd.DataFrame, study: Study) -> Figures:
+    """Correlation by depth at initialization under each change of activation or affine operation."""
+    rows = pick(item_rows(frame, study.item), probe="information_propagation", name="correlation", step=0)
+    panels = [
+        d.by_depth(str(condition), d.SITE, d.CORRELATION, own, study)
+        for condition, own in rows.groupby("condition", sort=False)
+    ]
+    caption = f"At initialization, one panel per variant. {d.SIMILAR} {d.spread(rows)}"
+    return d.figure(study, "Artificial chaos: correlation by depth", caption, panels)
