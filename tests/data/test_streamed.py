@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import gc
 import itertools
 import threading
 import time
@@ -139,6 +140,23 @@ def test_no_more_batches_are_made_ahead_than_there_are_workers():
     next(batches)
     time.sleep(0.1)
     assert len(made) <= 3
+
+
+def test_a_stream_that_is_left_unfinished_leaves_no_thread():
+    before = threading.active_count()
+    gc.disable()  # it is gone when its last name is, and not some time later in whatever thread collects it
+    try:
+        batches = split(50).shuffled(2, generator=seeded(), workers=3)
+        taken(batches, 2)
+        assert threading.active_count() > before
+        del batches
+        for _ in range(200):
+            if threading.active_count() == before:
+                break
+            time.sleep(0.01)
+        assert threading.active_count() == before
+    finally:
+        gc.enable()
 
 
 def test_an_error_in_a_worker_is_the_callers():

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from normscope.report import figures, lines
+from normscope.report import curves, figures
 from report import synthetic
 
 NAMES = [
@@ -140,7 +140,7 @@ def test_a_diverged_seed_is_in_the_curve_up_to_its_last_step():
 
 
 def test_long_training_is_thinned_with_both_ends_kept_and_the_caption_says_so():
-    steps = 3 * lines.MAX_POINTS
+    steps = 3 * curves.MAX_POINTS
     recipe = synthetic.recipe(["a"], lrs=[0.1], seeds=1, steps=steps)
     losses = [
         synthetic.row("train", "a", 0, 0.1, "train", "loss", 1.0, step=s, unit="nats") for s in range(1, steps + 1)
@@ -150,9 +150,9 @@ def test_long_training_is_thinned_with_both_ends_kept_and_the_caption_says_so():
     figure = figures.training(frame, recipe)
     drawn = line(figure.panels[-1], "a")
 
-    assert len(drawn.x) == lines.MAX_POINTS
+    assert len(drawn.x) == curves.MAX_POINTS
     assert (drawn.x[0], drawn.x[-1]) == (1, steps)
-    assert f"{lines.MAX_POINTS} of {steps} steps are drawn" in figure.caption
+    assert f"{curves.MAX_POINTS} of {steps} steps are drawn" in figure.caption
 
 
 def test_heat_map_counts_divergences_and_draws_the_stability_edge(drawn):

@@ -111,7 +111,7 @@ def test_a_run_that_decides_nothing_says_so(out):
 
 def test_divergences_are_listed(out):
     said = prose(text(run_of(out, "fig2")))
-    assert "layernorm – 0.2 seed 0 at step 1" in said
+    assert "last step reached layernorm – 0.2 seed 0 at step 1 Record" in said
     assert "None of the 6 trials diverged." in prose(text(run_of(out, "fig1")))
     assert "2 networks trained for 2 steps; then each one's best learning rate again with 2 seeds." in said
 
@@ -217,7 +217,7 @@ def test_the_page_shows_the_largest_scale_and_draws_a_picture_that_is_not_there(
     for scale, growth in (("smoke", 1.0), ("laptop", 3.0)):
         write_run(tmp_path, study_of(PAPER, FIG1, scale, {}), norms(growth))
     page = report.write_papers(tmp_path / "page.html", [PAPER], judging.newest([tmp_path])).read_text("utf-8")
-    assert "scale laptop" in page
+    assert "Figure 1, scale laptop" in page
     assert page.count('src="data:image/png;base64,') == 1
     assert "its report" not in page
 

@@ -13,7 +13,7 @@ from normscope.study.fields import read
 from normscope.study.paper import Item, find, papers, study_of
 
 from . import synthetic_paper
-from .synthetic_paper import EXPLODES, FIG1, FIG2, PAPER, TABLE1, install
+from .synthetic_paper import EXPLODES, FIG1, FIG2, PAPER, TABLE1, install, searched
 
 OTHER = dataclasses.replace(PAPER, name="another-paper", items=(FIG1,), claims=())
 NO_PAPER = "not a paper"
@@ -152,6 +152,8 @@ def test_every_item_takes_data_even_without_such_a_field():
         (FIG1, {"data": ""}, "data must not be empty"),
         (FIG2, {"data": ""}, "data must not be empty"),
         (FIG2, {"lrs": "0.1,,0.2"}, "lrs must be a finite number, got ''."),
+        (FIG2, {"steps": "0"}, "fig2 must train for at least 1 step, got 0."),
+        (FIG2, {"steps": "-1"}, "fig2 must train for at least 1 step, got -1."),
     ],
 )
 def test_what_a_field_cannot_hold_is_refused(item, overrides, says):
@@ -173,6 +175,31 @@ def test_an_id_must_do_as_the_name_of_a_folder(name):
     item = dataclasses.replace(FIG1, fields={"smoke": {}}, study=experiments)
     with pytest.raises(ValueError, match="must be the name of a folder"):
         study_of(PAPER, item, "smoke", {})
+
+
+def test_a_step_that_training_does_not_reach_is_refused():
+    def experiments(*, steps: int, at: int):
+        found, final = searched(lrs=(0.1,), steps=steps, seeds=1)
+        (last,) = final.measurements
+        return found, msgspec.structs.replace(final, measurements=(msgspec.structs.replace(last, at=(0, at)),))
+
+    item = dataclasses.replace(FIG2, fields={"smoke": {"steps": 3, "at": 3}}, study=experiments)
+    assert len(study("smoke", item).experiments) == 1
+    with pytest.raises(ValueError, match="fig2 measures evaluation at a step between 0 and the 2 of training, got 3;"):
+        study("smoke", item, steps="2")
+    with pytest.raises(ValueError, match="got -1; change the one or the other"):
+        study("smoke", item, at="-1")
+
+
+def test_a_negative_weight_of_the_penalty_is_refused():
+    def experiments(*, weight: float):
+        found, final = searched(lrs=(0.1,), steps=1, seeds=1)
+        training = msgspec.structs.replace(found[0].training, penalty_weight=weight)
+        return (msgspec.structs.replace(found[0], training=training),), final
+
+    item = dataclasses.replace(FIG2, fields={"smoke": {"weight": 0.1}}, study=experiments)
+    with pytest.raises(ValueError, match=re.escape("penalty_weight must not be negative, got -1.0.")):
+        study("smoke", item, weight="-1")
 
 
 def test_a_study_that_no_file_can_hold_is_refused():

@@ -174,6 +174,11 @@ def test_a_finished_study_costs_nothing(searched):
             {"measurements": (Measurement(probe="gradient_norm", at=(0,), options={"nois": 1}),)},
             "options of gradient_norm are batches, source, theory, got 'nois'",
         ),
+        ({"norm": "batchnorm", "batch_size": 1}, "batchnorm takes statistics over the batch"),
+        (
+            {"measurements": (Measurement(probe="gradient_correlation", at=(0,), options={"noise": 0}),)},
+            "noise must be positive and finite, got 0",
+        ),
         ({"batch_size": 49}, "batch_size must lie between 1 and the 48 training examples"),
         ({"switches": (Switch(name="dropit"),)}, "dropit"),
     ],

@@ -111,7 +111,8 @@ class StreamedBatches(Iterator[Batch], Generic[Row]):
 
     def _open(self, skip: int) -> Iterator[Batch]:
         examples = mixed(self._split.files, self._buffer, self._generator)
-        whole = (some for some in lists(examples, self._batch_size) if len(some) == self._batch_size)
+        size = self._batch_size  # not by `self`, which owns the iterator: a cycle would keep its threads
+        whole = (some for some in lists(examples, size) if len(some) == size)
         return ahead(self._split.collate, itertools.islice(whole, skip, None), self._workers)
 
 
@@ -140,13 +141,18 @@ def lists(examples: Iterable[T], size: int) -> Iterator[list[T]]:
 def ahead(function: Callable[[T], U], items: Iterable[T], workers: int) -> Iterator[U]:
     """``map`` in order, with so many results under way beside the one that is used."""
     under_way: deque[Future[U]] = deque()
-    with ThreadPoolExecutor(workers) as pool:
+    pool = ThreadPoolExecutor(workers)
+    try:
         for item in items:
             under_way.append(pool.submit(function, item))
             if len(under_way) > workers:
                 yield under_way.popleft().result()
         while under_way:
             yield under_way.popleft().result()
+    finally:
+        # Without waiting: an iterator left unfinished may be collected inside any thread, at a moment when that one
+        # holds the lock that waiting for another needs.
+        pool.shutdown(wait=False, cancel_futures=True)
 
 
 def _check_positive(**values: int) -> None:

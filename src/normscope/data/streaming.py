@@ -11,23 +11,21 @@ from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from normscope.data.batches import Batch
 from normscope.data.columns import image_column, label_column
 from normscope.data.dataset import Task
 from normscope.data.division import EVALUATION_NAMES, SEED
 from normscope.data.hub import fetch
-from normscope.data.images import Encoded, Pixels, decode
+from normscope.data.image_batches import Labelled, image_batch, moments
 from normscope.data.naming import BUILT_IN, check_name, check_options, naming
 from normscope.data.source import require
-from normscope.data.streamed import StreamSplit, lists, mixed
+from normscope.data.streamed import StreamSplit, mixed
 from normscope.data.text import as_split, pack, text_column, training_split
 from normscope.data.vocabulary import Tokens, Vocabulary, learn
 
 Row = TypeVar("Row")
 Read: TypeAlias = Callable[[], Iterator[Row]]
-Labelled: TypeAlias = tuple[Encoded, int]
 
 # Read before anything else, so that they are the same for every trial: enough to know a channel's mean to a hundredth
 # of its deviation many times over, and a vocabulary's frequent pairs.
@@ -112,12 +110,11 @@ def _images(name: str, stored: Mapping[str, Any], image_size: int | None, held_o
         for split, rows in stored.items()
     }
     parts, notes = _divide({split: reads for split, reads in files.items() if _has_labels(reads)}, held_out)
-    mean, deviation, shape, count = _moments(parts["train"], image_size)
-    notes.append(f"standardized by the moments of {count} training images")
+    mixture = mixed(parts["train"], _MIXED, torch.Generator().manual_seed(SEED))
+    found = moments((encoded for encoded, _ in itertools.islice(mixture, MOMENTS_FROM)), image_size)
+    notes.append(f"standardized by the moments of {found.count} training images")
     classes = tuple(features[label].names)
-    collate = partial(
-        _image_batch, image_size=image_size, shape=shape, mean=mean, deviation=deviation, classes=len(classes)
-    )
+    collate = partial(image_batch, image_size=image_size, standardized_by=found, num_classes=len(classes))
     splits = {role: StreamSplit(reads, collate) for role, reads in parts.items()}
     return Stream(
         name=name,
@@ -126,7 +123,7 @@ def _images(name: str, stored: Mapping[str, Any], image_size: int | None, held_o
         test=splits["test"],
         num_classes=len(classes),
         classes=classes,
-        input_shape=(shape[2], *shape[:2]),
+        input_shape=(3, *found.shape[:2]),
         note="; ".join(filter(None, [note, *notes])),
         task="classification",
     )
@@ -200,53 +197,6 @@ def _between(read: Read[Row], start: int, stop: int | None) -> Iterator[Row]:
         yield row
     if stop is not None and count < stop - start:
         raise ValueError(f"the first file of train has fewer than the {stop} rows to be held out. Lower held_out.")
-
-
-def _moments(reads: Sequence[Read[Labelled]], image_size: int | None) -> tuple[Tensor, Tensor, tuple[int, ...], int]:
-    """Mean and deviation (3, 1, 1) by channel, the shape (H, W, 3) of an image, and how many they were taken of."""
-    generator = torch.Generator().manual_seed(SEED)
-    images = itertools.islice((encoded for encoded, _ in mixed(reads, _MIXED, generator)), MOMENTS_FROM)
-    total = squares = torch.zeros(3, dtype=torch.float64)
-    count = 0
-    shape: tuple[int, ...] = ()
-    for some in lists(images, 64):
-        pixels = _decode(some, image_size, shape)
-        count, shape = count + len(pixels), pixels.shape[1:]
-        flat = torch.from_numpy(pixels).flatten(0, 2).double()
-        total, squares = total + flat.sum(0), squares + flat.square().sum(0)
-    values = count * shape[0] * shape[1]
-    mean = total / values
-    variance = squares / values - mean.square()
-    deviation = torch.where(variance > 0, variance.sqrt(), 1.0)
-    return mean.float().view(3, 1, 1), deviation.float().view(3, 1, 1), shape, count
-
-
-def _decode(images: list[Encoded], image_size: int | None, shape: tuple[int, ...]) -> Pixels:
-    pixels = decode(images, range(len(images)), image_size)
-    if shape and pixels.shape[1:] != shape:
-        raise ValueError(
-            f"all images must have one size, got {shape[1]}x{shape[0]} and {pixels.shape[2]}x{pixels.shape[1]}. "
-            "Give image_size to resize them."
-        )
-    return pixels
-
-
-def _image_batch(
-    examples: list[Labelled],
-    *,
-    image_size: int | None,
-    shape: tuple[int, ...],
-    mean: Tensor,
-    deviation: Tensor,
-    classes: int,
-) -> Batch:
-    targets = torch.tensor([label for _, label in examples])
-    unknown = targets[(targets < 0) | (targets >= classes)]
-    if len(unknown):
-        raise ValueError(f"a label is {unknown[0]}, which is none of the {classes} classes. Drop such rows.")
-    pixels = torch.from_numpy(_decode([encoded for encoded, _ in examples], image_size, shape))
-    inputs = pixels.permute(0, 3, 1, 2).to(torch.float32, memory_format=torch.contiguous_format)
-    return inputs.sub_(mean).div_(deviation), targets
 
 
 def _windows(read: Read[str], vocabulary: Vocabulary, length: int) -> Iterator[Tokens]:

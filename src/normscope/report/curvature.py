@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 
 from normscope.report import summary
-from normscope.report.density import Rule, outline, smooth
 from normscope.report.curves import Recipe, at_chosen_rate, bands, figure_of, floats, lines
+from normscope.report.density import Rule, outline, smooth
 from normscope.report.specification import Axis, LineFigure, Panel, Series
 
 # Points drawn in one figure, all panels together, and in one of them: the page stays below 2 MB whatever is measured.

@@ -3,7 +3,7 @@
 Nothing heavy is imported before a comparison is begun: a finished one is checked and read without torch.
 """
 
-from normscope.study.claims import Claim, Effect, judge
+from normscope.study.claims import Claim, Effect, Verdict, judge, paired, value
 from normscope.study.compare import Event, Failed, Finished, Planned, Reporting, Started, TrialsFailedError, compare
 from normscope.study.engine import Engine, InlineEngine
 from normscope.study.experiment import (
@@ -20,7 +20,7 @@ from normscope.study.experiment import (
     Training,
 )
 from normscope.study.local_engine import LocalEngine
-from normscope.study.paper import Item, Paper, Published, papers
+from normscope.study.paper import Item, Paper, Published, find, papers, study_of
 from normscope.study.plan import Trial
 from normscope.study.recipe import Options, Recipe
 from normscope.study.records import COLUMNS, load
@@ -56,8 +56,13 @@ __all__ = [
     "Training",
     "Trial",
     "TrialsFailedError",
+    "Verdict",
     "compare",
+    "find",
     "judge",
     "load",
+    "paired",
     "papers",
+    "study_of",
+    "value",
 ]

@@ -92,6 +92,9 @@ def check(measurement: Measurement) -> None:
     for option in measurement.options:
         if option not in known:
             raise ValueError(f"options of {measurement.probe} are {', '.join(known)}, got {option!r}.")
+    noise = measurement.options.get("noise", 0.1)
+    if isinstance(noise, bool) or not isinstance(noise, int | float) or not 0 < noise < math.inf:
+        raise ValueError(f"noise must be positive and finite, got {noise}.")
 
 
 def information_propagation(

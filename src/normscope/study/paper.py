@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import difflib
 import importlib.metadata
+import math
 import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -17,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from normscope.study.claims import Claim, Effect
-from normscope.study.experiment import Experiment, Final, ScaleName, Study
+from normscope.study.experiment import Experiment, Final, Measurement, ScaleName, Study
 from normscope.study.fields import data_name, read
 
 if TYPE_CHECKING:
@@ -139,7 +140,8 @@ def study_of(paper: Paper, item: Item, scale: ScaleName, overrides: Mapping[str,
 
     Raises:
         ValueError: no such scale or field (close ones are named), a text that the field cannot hold, fields that leave
-            nothing to run, or experiments of the same id.
+            nothing to run or nothing to train for, a step to measure at that training does not reach, or experiments of
+            the same id.
     """
     if scale not in item.fields:
         raise ValueError(f"{item.name} has no scale {scale!r}; choose from {', '.join(item.fields)}.")
@@ -160,7 +162,10 @@ def study_of(paper: Paper, item: Item, scale: ScaleName, overrides: Mapping[str,
         asked = " ".join(f"{name}={text}" for name, text in overrides.items())
         raise ValueError(f"{item.name} has nothing to run with {asked}; leave out what empties it.")
     _check_ids(item, [experiment.id for experiment in experiments])
-    return _canonical(Study(paper=paper.name, item=item.name, scale=scale, experiments=experiments, final=final))
+    study = _canonical(Study(paper=paper.name, item=item.name, scale=scale, experiments=experiments, final=final))
+    for experiment in study.experiments:
+        _check_training(item, experiment, () if final is None else final.measurements)
+    return study
 
 
 def _load(entry: importlib.metadata.EntryPoint) -> Paper:
@@ -195,6 +200,22 @@ def _check_ids(item: Item, ids: Sequence[str]) -> None:
                 f"the id of an experiment of {item.name} must be the name of a folder: at most 200 letters, digits and "
                 f"_.,=+-, got {name!r}."
             )
+
+
+def _check_training(item: Item, experiment: Experiment, final: Sequence[Measurement]) -> None:
+    training = experiment.training
+    steps = 0 if training is None else training.steps
+    if training is not None and steps < 1:
+        raise ValueError(f"{item.name} must train for at least 1 step, got {steps}.")
+    if training is not None and not 0 <= training.penalty_weight < math.inf:
+        raise ValueError(f"penalty_weight must not be negative, got {training.penalty_weight}.")
+    for measurement in (*experiment.measurements, *(final if training is not None else ())):
+        for step in measurement.at:
+            if not 0 <= step <= steps:
+                raise ValueError(
+                    f"{item.name} measures {measurement.probe} at a step between 0 and the {steps} of training, got "
+                    f"{step}; change the one or the other."
+                )
 
 
 def _distinct(what: str, names: Sequence[str]) -> None:

@@ -110,6 +110,12 @@ def _check_names(experiment: Experiment, final: Sequence[Measurement]) -> None:
 
 def _check_batches(experiment: Experiment, dataset: data.Dataset) -> None:
     training = experiment.training
+    lone = 1 in (experiment.batch_size, training.batch_size if training else None)
+    if lone and row(experiment.norm).couples_batch:
+        raise ValueError(
+            f"{experiment.norm.label} takes statistics over the batch and needs a batch_size of at least 2, got 1; "
+            "raise batch_size, or leave this normalizer out."
+        )
     for size in (experiment.batch_size, *(() if training is None else (training.batch_size,))):
         if not 1 <= size <= len(dataset.train):
             raise ValueError(

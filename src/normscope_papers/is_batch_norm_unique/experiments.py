@@ -25,7 +25,7 @@ NAME = "is-batch-norm-unique"
 
 MNIST, CIFAR10 = "ylecun/mnist", "uoft-cs/cifar10"
 TINY_IMAGENET, IMAGENET = "zh-plus/tiny-imagenet", "ILSVRC/imagenet-1k"
-LM1B, WIKITEXT = "dvruette/lm1b", "Salesforce/wikitext"
+LM1B, WIKITEXT = "dvruette/lm1b", "Salesforce/wikitext:wikitext-2-v1"
 DIGITS = "digits"
 
 Scalar = bool | int | float | str | None

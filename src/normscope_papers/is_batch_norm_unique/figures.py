@@ -124,26 +124,28 @@ def sharpness(frame: pd.DataFrame, study: Study) -> Figures:
 def batch_size(frame: pd.DataFrame, study: Study) -> Figures:
     """Figure 5: accuracy under the statistics of test batches against their size, one panel per training batch.
 
-    Lines without slope are the test accuracies of the same networks with running statistics, and of networks that
-    do not depend on the batch; they are drawn as theory is.
+    Level lines: the same networks with running statistics, drawn as theory is; networks without batch dependence.
     """
+    import pandas as pd
+
     rows = item_rows(frame, study.item)
     trained = pick(rows, kind="train")
     axis = Axis("size of test batches", log=True)
     by_size = pick(trained, probe="batch_size_accuracy", name="test_accuracy")
     running = final_values(trained, "test_accuracy")
+    coupled = running["normalizer"].isin(by_size["normalizer"])
     panels = []
-    for condition in by_size["condition"].unique():
-        own = pick(by_size, condition=condition)
-        at_running = d.level(pick(running, condition=condition), own)
-        drawn = d.drawn(own, study, "depth", d.ACCURACY) + d.drawn(
-            at_running, study, "depth", d.ACCURACY, kind="theory"
-        )
-        panels.append(Panel(condition, axis, d.ACCURACY, drawn))
-    free = running[~running["normalizer"].isin(by_size["normalizer"])]
-    if len(by_size) and len(free):
+    for condition, own in by_size.groupby("condition", sort=False):
+        levels, free = (pick(some, condition=condition) for some in (running[coupled], running[~coupled]))
+        measured = pd.concat([own, d.level(free, own)])
+        drawn = d.drawn(measured, study, "depth", d.ACCURACY)
         panels.append(
-            Panel("batch-free", axis, d.ACCURACY, d.drawn(d.level(free, by_size), study, "depth", d.ACCURACY))
+            Panel(
+                str(condition),
+                axis,
+                d.ACCURACY,
+                drawn + d.drawn(d.level(levels, own), study, "depth", d.ACCURACY, kind="theory"),
+            )
         )
     at_start = pick(rows, kind="init", probe="information_propagation")
     panels += [
@@ -154,7 +156,7 @@ def batch_size(frame: pd.DataFrame, study: Study) -> Figures:
         study,
         "Test accuracy against the size of test batches",
         "Accuracy with the statistics of random test batches of each size. Grey dashed: the same network with the "
-        "running statistics of training. Batch-free rows are level by construction. Last panels: correlation by depth "
+        "running statistics of training. Rows without batch dependence are level. Last panels: correlation by depth "
         f"of the untrained network without skips, by the size of the batch. {d.spread(rows)}",
         panels,
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
@@ -45,12 +46,14 @@ def item_rows(frame: pd.DataFrame, item: str, *, by: Score = "validation_accurac
 
 
 def _at_best_rate(rows: pd.DataFrame, by: Score) -> pd.Series[bool]:
-    scores = final_values(rows, by)
-    means = scores.groupby([*_GROUP, "lr"])["value"].mean().reset_index()
+    only = rows.groupby(_GROUP)["lr"].transform("nunique") <= 1
+    if only.all():
+        return only
+    means = final_values(rows, by).groupby([*_GROUP, "lr"])["value"].mean().reset_index()
     ascending = by == "validation_loss"
     best = means.sort_values(["value", "lr"], ascending=[ascending, True]).drop_duplicates(_GROUP)
     chosen = rows[[*_GROUP]].merge(best, on=_GROUP, how="left")["lr"].to_numpy()
-    return (rows["lr"] == chosen) | (rows.groupby(_GROUP)["lr"].transform("nunique") == 1)
+    return only | (rows["lr"] == chosen)
 
 
 def final_values(rows: pd.DataFrame, name: str) -> pd.DataFrame:
@@ -78,7 +81,7 @@ def last(rows: pd.DataFrame, column: Literal["step", "depth"]) -> pd.DataFrame:
 def wide(rows: pd.DataFrame, names: Sequence[str], *, along: Sequence[str] = ()) -> pd.DataFrame:
     """Mean values with one column per normalizer, and one row per seed (and per `along`); NaN where there is none."""
     means = rows.groupby(["seed", *along, "normalizer"])["value"].mean()
-    table: pd.DataFrame = means.unstack("normalizer").reindex(columns=list(names))
+    table: pd.DataFrame = means.unstack("normalizer").reindex(columns=list(dict.fromkeys(names)))
     return table
 
 
@@ -87,6 +90,11 @@ def at(table: Table, step: int | None) -> Table:
     steps = table.index.get_level_values("step")
     wanted = steps.max() if step is None else step
     return table[steps == wanted].droplevel("step")
+
+
+def log(table: pd.DataFrame) -> pd.DataFrame:
+    """The natural logarithm of each value; NaN where it is not positive."""
+    return table.map(lambda value: math.log(value) if value > 0 else math.nan)
 
 
 def effect(what: str, values: pd.Series[float], *, unit: str = "1") -> Effect:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -74,45 +75,48 @@ def unit(column: str) -> str:
     return "perplexity" if column == TEXT else "%"
 
 
-def scores(frame: pd.DataFrame, column: str, row: str) -> pd.Series[float]:
-    """The score of a row by seed, at the rate that validation chose: test accuracy in per cent, or test perplexity.
+@dataclass(frozen=True, eq=False)
+class Column:
+    """One column's rows, each training at the rate that validation chose."""
 
-    A training that diverged has accuracy 0, or infinite perplexity. Empty where nothing was tested.
-    """
-    rows = pick(_column(frame, column), normalizer=LABELS[row])
-    if row == "Batch-Train":
-        by_batch = pick(rows, probe="batch_size_accuracy", name="test_accuracy")
-        return 100 * by_batch.groupby("seed")["value"].mean()
-    if column == TEXT:
-        losses = final_values(rows, "test_loss").groupby("seed")["value"].mean()
-        perplexities: pd.Series[float] = np.exp(losses)
-        return perplexities
-    return 100 * final_values(rows, "test_accuracy").groupby("seed")["value"].mean()
+    name: str
+    rows: pd.DataFrame
+
+    def scores(self, row: str) -> pd.Series[float]:
+        """The score of a row by seed: test accuracy in per cent, or test perplexity; empty where nothing was tested.
+
+        A training that diverged has accuracy 0, or infinite perplexity.
+        """
+        rows = pick(self.rows, normalizer=LABELS[row])
+        if row == "Batch-Train":
+            return 100 * pick(rows, probe="batch_size_accuracy", name="test_accuracy").groupby("seed")["value"].mean()
+        if self.name == TEXT:
+            perplexities: pd.Series[float] = np.exp(final_values(rows, "test_loss").groupby("seed")["value"].mean())
+            return perplexities
+        return 100 * final_values(rows, "test_accuracy").groupby("seed")["value"].mean()
+
+    def closed(self) -> float:
+        """Which share of the gap between chance and its published score the yardstick closes; NaN if unknown.
+
+        The yardstick is batchnorm, and layernorm for text. Chance is what untrained networks score on validation data:
+        their mean accuracy; of a text, where random logits only add to the loss log V of a vocabulary of V, the lowest
+        loss. Of text, the gap is that of the logarithm of perplexity.
+        """
+        start = pick(self.rows, probe="evaluation", step=0)
+        if self.name == TEXT:
+            ours, target = np.log(self.scores("Layer").mean()), np.log(PUBLISHED[self.name]["Layer"][0])
+            chance = pick(start, name="validation_loss")["value"].min()
+        else:
+            ours, target = self.scores("Batch").mean(), PUBLISHED[self.name]["Batch"][0]
+            chance = 100 * pick(start, name="validation_accuracy")["value"].mean()
+        return float((ours - chance) / (target - chance))
+
+    def judged(self) -> bool:
+        """Whether the yardstick closes at least half the gap, so that the column's differences mean something."""
+        return self.closed() >= 0.5
 
 
-def closed(frame: pd.DataFrame, column: str) -> float:
-    """Which share of the gap between chance and its published score the column's yardstick closes; NaN if unknown.
-
-    The yardstick is batchnorm, and layernorm for text. Chance is what untrained networks score on validation data:
-    their mean accuracy; of a text, where random logits only add to the loss log V of a vocabulary of V, the lowest
-    loss. Of text, the gap is that of the logarithm of perplexity.
-    """
-    ours = scores(frame, column, "Layer" if column == TEXT else "Batch").mean()
-    start = pick(_column(frame, column), probe="evaluation", step=0)
-    if column == TEXT:
-        chance = pick(start, name="validation_loss")["value"].min()
-        target, _ = PUBLISHED[column]["Layer"]
-        return float((chance - np.log(ours)) / (chance - np.log(target)))
-    chance = 100 * pick(start, name="validation_accuracy")["value"].mean()
-    target, _ = PUBLISHED[column]["Batch"]
-    return float((ours - chance) / (target - chance))
-
-
-def judged(frame: pd.DataFrame, column: str) -> bool:
-    """Whether the yardstick closes at least half the gap, so that the column's differences mean something."""
-    return closed(frame, column) >= 0.5
-
-
-def _column(frame: pd.DataFrame, column: str) -> pd.DataFrame:
-    by: Score = "validation_loss" if column == TEXT else "validation_accuracy"
-    return item_rows(pick(frame, condition=column), "table3", by=by)
+def column(frame: pd.DataFrame, name: str) -> Column:
+    """The rows of a column."""
+    by: Score = "validation_loss" if name == TEXT else "validation_accuracy"
+    return Column(name, item_rows(pick(frame, condition=name), "table3", by=by))

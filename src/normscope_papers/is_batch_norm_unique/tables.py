@@ -103,19 +103,16 @@ def _decided(one: Property, frame: pd.DataFrame, norm: str) -> str:
 def scores(frame: pd.DataFrame, study: Study) -> Tables:
     """Table 3: test accuracy in per cent, and perplexity; each column with whether it can be judged."""
     asked = {experiment.condition for experiment in study.experiments}
-    columns = [column for column in table3.COLUMNS if column in asked]
-    header = ("", *(f"{column} ({table3.unit(column)})" for column in columns))
-    rows = [
-        (row, *(written(effect("", table3.scores(frame, column, row))) for column in columns)) for row in table3.LABELS
-    ]
-    closed = [table3.closed(frame, column) for column in columns]
-    rows.append(("share of the gap closed by batchnorm (layernorm)", *map(short, closed)))
-    rows.append(("judged", *("yes" if share >= 0.5 else "not judged" for share in closed)))
+    columns = [table3.column(frame, name) for name in table3.COLUMNS if name in asked]
+    rows = [(row, *(written(effect("", column.scores(row))) for column in columns)) for row in table3.LABELS]
+    rows.append(("share of the gap closed by batchnorm (layernorm)", *(short(column.closed()) for column in columns)))
+    rows.append(("judged", *("yes" if column.judged() else "not judged" for column in columns)))
     caption = (
         "Table 3. Means over seeds [95 % interval] at the rate that validation chose; a diverged training counts as "
         "accuracy 0. Batch-Train: statistics of test batches of the training size. A column is judged where the "
         "yardstick closes at least half of the gap from chance (the untrained networks) to its published score."
     )
+    header = ("", *(f"{column.name} ({table3.unit(column.name)})" for column in columns))
     return (Table(caption, header, tuple(rows)),)
 
 

@@ -4,19 +4,21 @@ Thresholds were written down before the first run at laptop scale. Each stands b
 """
 
 from normscope_papers.is_batch_norm_unique.claims import (
-    curvature,
     disagreements,
     early_training,
     failed,
     initialization,
     performance,
     recurrent,
+    sharpness,
+    spectra,
 )
 
 CLAIMS = (
     *initialization.CLAIMS,
     *early_training.CLAIMS,
-    *curvature.CLAIMS,
+    *spectra.CLAIMS,
+    *sharpness.CLAIMS,
     *performance.CLAIMS,
     *failed.CLAIMS,
     *recurrent.CLAIMS,

@@ -29,18 +29,19 @@ def ahead(frame: pd.DataFrame, *, column: str, first: Sequence[str], then: Seque
     unit = "1" if text else "percentage points"
     quantity = "log perplexity" if text else "accuracy"
     what = f"test {quantity}, {column}: {' / '.join(first)} ahead of {' / '.join(then)}"
-    if not scores.judged(frame, column):
+    found = scores.column(frame, column)
+    if not found.judged():
         return nothing(what, unit=unit)
-    mine, theirs = (_good(frame, column, rows) for rows in (first, then))
+    mine, theirs = (_good(found, rows) for rows in (first, then))
     return effect(what, mine.min(axis=1, skipna=False) - theirs.max(axis=1, skipna=False), unit=unit)
 
 
-def _good(frame: pd.DataFrame, column: str, rows: Sequence[str]) -> pd.DataFrame:
+def _good(column: scores.Column, rows: Sequence[str]) -> pd.DataFrame:
     """Scores of which more is better: seeds x rows."""
     import pandas as pd
 
-    table = pd.DataFrame({row: scores.scores(frame, column, row) for row in rows}).rename_axis("seed")
-    return -table.map(math.log) if column == scores.TEXT else table
+    table = pd.DataFrame({row: column.scores(row) for row in rows}).rename_axis("seed")
+    return -table.map(math.log) if column.name == scores.TEXT else table
 
 
 def tested(frame: pd.DataFrame) -> pd.DataFrame:

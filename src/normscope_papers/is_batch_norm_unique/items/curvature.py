@@ -88,7 +88,7 @@ ITEMS = (
         title="Largest eigenvalue of the Hessian and its ratio to the tenth through training",
         source="Figure 6",
         fields={
-            "smoke": _SMOKE,
+            "smoke": _SMOKE | {"norms": named("none", "layernorm")},
             "laptop": _LAPTOP | {"norms": _SEVEN},
             "paper": _PAPER | {"norms": _SEVEN, "at": (0, 1, 3, 10, 25, 50, 100, 250, 500, 1000)},
         },

@@ -56,7 +56,7 @@ def chaos(*, signed_relus: tuple[str, ...], affines: tuple[str, ...], tlu: bool,
     return _compared(variants, WideTraining(**fields), at_start)
 
 
-def logits(*, variants: tuple[str, ...], examples: int, **fields: Any) -> Stages:
+def logits(*, variants: tuple[str, ...], beside: tuple[Norm, ...], examples: int, **fields: Any) -> Stages:
     """Batch statistics at the logits alone: mean, variance, both; beside batch norm in every layer."""
     setting = WideTraining(**fields)
     unknown = [name for name in variants if name not in _LOGITS]
@@ -64,8 +64,8 @@ def logits(*, variants: tuple[str, ...], examples: int, **fields: Any) -> Stages
         raise ValueError(f"variants must be among {', '.join(_LOGITS)}, got {unknown[0]!r}.")
     conditions: Variants = {PLAIN: (), **{name: (_LOGITS[name],) for name in variants}}
     sharpness = measured("sharpness", setting.steps, examples=examples)
-    yardstick = setting.training(Norm("batchnorm"), condition=PLAIN)
-    return _compared(conditions, setting, sharpness, beside=(yardstick,))
+    yardsticks = tuple(setting.training(norm, condition=PLAIN) for norm in beside)
+    return _compared(conditions, setting, sharpness, beside=yardsticks)
 
 
 _LOGITS = {
@@ -184,9 +184,21 @@ ITEMS = (
         title="Batch statistics at the final logits only",
         source="Appendix A, targeting Hessian conditioning",
         fields={
-            "smoke": _SMOKE | {"norms": named("none"), "variants": ("both",), "examples": 16},
-            "laptop": _LAPTOP | {"norms": named("none", "layernorm"), "variants": tuple(_LOGITS), "examples": 128},
-            "paper": _PAPER | {"norms": named("none", "layernorm"), "variants": tuple(_LOGITS), "examples": 512},
+            "smoke": _SMOKE | {"norms": named("none"), "variants": ("both",), "beside": (), "examples": 16},
+            "laptop": _LAPTOP
+            | {
+                "norms": named("none", "layernorm"),
+                "variants": tuple(_LOGITS),
+                "beside": named("batchnorm"),
+                "examples": 128,
+            },
+            "paper": _PAPER
+            | {
+                "norms": named("none", "layernorm"),
+                "variants": tuple(_LOGITS),
+                "beside": named("batchnorm"),
+                "examples": 512,
+            },
         },
         study=logits,
         figures=figures.none,

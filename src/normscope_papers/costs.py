@@ -1,0 +1,201 @@
+"""What an item costs, in floating-point operations counted on its networks, and what that means in time.
+
+Each network of a study is built and one forward pass of it counted; a gradient costs three of them (Kaplan et al. 2020,
+arXiv:2001.08361, section 2.1), a product with the Hessian 2.1 gradients (measured, docs/curvature-benchmark.md). What
+normalizers and activations add is not counted: on small networks it is time, but few operations. The rates at which a
+machine works through them are the caller's; those of one thread here were measured.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+import normscope as ns
+from normscope.study import Data, Experiment, Final, Item, Measurement, Model
+
+
+@dataclass(frozen=True, slots=True)
+class Rates:
+    """Operations per second: of training and ordinary measurements, and of products with the Hessian."""
+
+    plain: float
+    curvature: float
+
+
+GRADIENT = 3.0
+"""Forward passes of a gradient."""
+
+PRODUCT = 2.1 * GRADIENT
+"""Forward passes of a product with the Hessian."""
+
+THREAD = Rates(plain=60e9, curvature=88e9)
+"""One thread of the laptop: WRN-26-1 takes 0.35 s a step of 64 CIFAR-10 images, 4 s a product on 512. Measured."""
+
+SHARPNESS_PRODUCTS = 100
+"""What the ten largest eigenvalues and the smallest took on networks in early training."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sizes:
+    """What is known of a data set without loading it: one example, classes, and examples to validate and test on."""
+
+    shape: tuple[int, ...]
+    classes: int
+    validation: int
+    test: int
+
+
+# By hub id; stored or cut as `normscope.data` does.
+DATA: Mapping[str, Sizes] = {
+    "digits": Sizes((1, 8, 8), 10, 180, 180),
+    "ylecun/mnist": Sizes((1, 28, 28), 10, 6000, 10_000),
+    "uoft-cs/cifar10": Sizes((3, 32, 32), 10, 5000, 10_000),
+    "zh-plus/tiny-imagenet": Sizes((3, 64, 64), 200, 10_000, 10_000),
+    "ILSVRC/imagenet-1k": Sizes((3, 224, 224), 1000, 50_000, 128_000),
+    "dvruette/lm1b": Sizes((), 0, 250_000, 250_000),
+    "Salesforce/wikitext:wikitext-2-v1": Sizes((), 0, 9000, 10_000),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """Floating-point operations of all networks of an item.
+
+    Attributes:
+        training: of gradient steps, the final stage included.
+        measuring: of evaluations and measurements other than the Hessian's.
+        curvature: of products with the Hessian.
+        runs: networks, and how many of them are trained.
+    """
+
+    training: float
+    measuring: float
+    curvature: float
+    runs: int
+    trained: int
+
+    @property
+    def total(self) -> float:
+        """All operations."""
+        return self.training + self.measuring + self.curvature
+
+    def hours(self, rates: Rates, *, workers: int = 1) -> float:
+        """Hours at these rates of each worker, if the work divides evenly."""
+        seconds = (self.training + self.measuring) / rates.plain + self.curvature / rates.curvature
+        return seconds / workers / 3600
+
+
+def cost(item: Item, scale: str) -> Cost:
+    """The cost of an item at a scale, with its fields as they are.
+
+    Raises:
+        ValueError: a data set whose sizes are not known here; an unknown scale.
+    """
+    if scale not in item.fields:
+        raise ValueError(f"{item.name} has no scale {scale!r}; choose from {', '.join(item.fields)}.")
+    experiments, final = item.study(**item.fields[scale])  # type: ignore[index]
+    runs = [*experiments, *_final_stage(experiments, final)]
+    trained = [experiment for experiment in runs if experiment.training is not None]
+    measured = [(m.probe in _CURVATURE, _measuring(e, m)) for e in runs for m in e.measurements]
+    return Cost(
+        training=sum(map(_training, trained)),
+        measuring=sum(operations for curvature, operations in measured if not curvature),
+        curvature=sum(operations for curvature, operations in measured if curvature),
+        runs=len(runs),
+        trained=len(trained),
+    )
+
+
+def forward_operations(model: Model, data: Data) -> float:
+    """Operations of one forward pass on one example: two for each multiplication with its addition."""
+    sizes = _sizes(data)
+    options = tuple(sorted(model.options.items()))
+    return _counted(model.family, options, sizes.shape, sizes.classes)
+
+
+@functools.cache
+def _counted(family: str, options: tuple[tuple[str, Any], ...], shape: tuple[int, ...], classes: int) -> float:
+    network = ns.models.family(family).build(
+        shape,
+        classes,
+        normalizer=ns.normalizer("none"),
+        generator=torch.Generator().manual_seed(0),
+        **dict(options),
+    )
+    example = torch.zeros(1, *shape, dtype=torch.int64 if len(shape) == 1 else torch.float32)
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        network.eval()(example)
+    return float(counter.get_total_flops())
+
+
+_CURVATURE = ("spectrum", "sharpness")
+
+
+def _sizes(data: Data) -> Sizes:
+    if data.name not in DATA:
+        raise ValueError(f"the sizes of {data.name} are not known here; known are {', '.join(DATA)}.")
+    known = DATA[data.name]
+    shape, classes = known.shape, known.classes
+    if data.sequence_length is not None:
+        shape, classes = (data.sequence_length,), data.vocabulary or 256
+    elif data.image_size is not None:
+        shape = (shape[0], data.image_size, data.image_size)
+    limit = math.inf if data.max_eval is None else data.max_eval
+    return Sizes(shape, classes, int(min(limit, known.validation)), int(min(limit, known.test)))
+
+
+def _training(experiment: Experiment) -> float:
+    training = experiment.training
+    assert training is not None
+    examples = training.steps * training.batch_size
+    return GRADIENT * examples * forward_operations(experiment.model, experiment.data)
+
+
+def _measuring(experiment: Experiment, measurement: Measurement) -> float:
+    return (
+        len(measurement.at) * _passes(experiment, measurement) * forward_operations(experiment.model, experiment.data)
+    )
+
+
+def _passes(experiment: Experiment, measurement: Measurement) -> float:
+    """Forward passes of one example that a measurement takes at one step."""
+    options, sizes = measurement.options, _sizes(experiment.data)
+
+    def number(option: str) -> int:
+        return int(options.get(option) or 0)
+
+    batches = max(1, number("batches"))
+    independent = options.get("pairs") == "independent"
+    products = number("lanczos_steps") * number("lanczos_starts") or SHARPNESS_PRODUCTS
+    of_batch = {
+        "information_propagation": 2 * batches,
+        "gradient_correlation": GRADIENT * max(2, batches) if independent else 2 * GRADIENT * batches,
+        "gradient_norm": GRADIENT * batches,
+        "penalty": batches,
+        "batch_dependence": 2,
+        "train_eval_gap": 2,
+    }
+    passes = {
+        "evaluation": sizes.test if options.get("split") == "test" else sizes.validation,
+        "batch_size_accuracy": sizes.test * len(str(options.get("sizes", "")).split()),
+        **{probe: experiment.batch_size * count for probe, count in of_batch.items()},
+        **{probe: PRODUCT * number("examples") * products for probe in _CURVATURE},
+    }
+    return float(passes[measurement.probe])
+
+
+def _final_stage(experiments: tuple[Experiment, ...], final: Final | None) -> list[Experiment]:
+    """One training for each group and seed; rates do not change the cost."""
+    if final is None:
+        return []
+    groups = {(e.condition, e.norm.label): e for e in experiments if e.training is not None}
+    replace = msgspec.structs.replace
+    return [replace(e, seed=seed, measurements=final.measurements) for e in groups.values() for seed in final.seeds]
