@@ -121,23 +121,25 @@ def timing(tool: str, problem: str, folder: Path) -> Result:
     truth = answers(problem, folder)
     model, batch = load(PROBLEMS[problem], folder, torch.float32)
     v = truth["v"].float()
-    reset_peak()
-    before, start = peak_bytes(), time.perf_counter()
-    subject = adapter(tool)(model, batch)
-    found = subject.product(v)
-    once = time.perf_counter() - start
-    subject.product(v)
-    memory = peak_bytes() - before
-    model.train()
+    pairs = 15 if problem == "mlp" else 3
 
     def gradient() -> Tensor:
         return exact.gradient(model, batch)
 
-    pairs = 15 if problem == "mlp" else 3
-    result: Result = {"error": distance(found, truth["Hv"]), "peak_bytes": memory, "first_seconds": once}
-    result |= in_turn(lambda: subject.product(v), gradient, pairs)
-    del subject  # what it holds for Hessian products would crowd the memory of the other matrix
-    return result | {"ggn": attempt(lambda: ggn_timing(adapter(tool)(model, batch), v, gradient, pairs))}
+    def hessian() -> Result:
+        reset_peak()
+        before, start = peak_bytes(), time.perf_counter()
+        subject = adapter(tool)(model, batch)
+        found = subject.product(v)
+        once = time.perf_counter() - start
+        subject.product(v)
+        memory = peak_bytes() - before
+        model.train()
+        facts = {"error": distance(found, truth["Hv"]), "peak_bytes": memory, "first_seconds": once}
+        return facts | in_turn(lambda: subject.product(v), gradient, pairs)
+
+    # One after the other: what a tool holds for Hessian products would crowd the memory of the other matrix.
+    return hessian() | {"ggn": attempt(lambda: ggn_timing(adapter(tool)(model, batch), v, gradient, pairs))}
 
 
 def ggn_timing(subject: Tool, v: Tensor, gradient: Callable[[], object], pairs: int) -> Result:

@@ -137,7 +137,7 @@ def progress(*, workers: int) -> Iterator[Callable[[Event], None]]:
 
 
 class _Display:
-    """Listens: keeps the tally, prints a comparison's line of a normalizer when its last trial ended, lets the view show the rest."""
+    """Listens: keeps the tally, prints a comparison's line when a normalizer's last trial ended, lets the view show."""
 
     def __init__(self, view: _Lines | _Bar, workers: int) -> None:
         self._view = view
