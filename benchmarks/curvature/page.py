@@ -160,20 +160,20 @@ def large(record: Record, problem: str, title: str) -> list[str]:
         )
     head = ["tool", "product, s", "product, gradients", "GGN, gradients", "first product, s", "peak memory, GB"]
     head += ["error", "density, s", "of it beyond products", "top ten, products (s)"]
-    if problem != "mlp":
-        head, rows = head[:-1], [row[:-1] for row in rows]
+    measured = [any(f"{task}/{problem}/{tool}" in record["cells"] for tool in TITLES) for task in ("density", "top")]
+    columns = 7 + 2 * measured[0] + measured[1]
     how = "timed on one run of 20 products and scaled by 40" if scaled else "timed in full"
     return [
         f"## {title}",
         "",
         f"{facts.get('parameters', 0):,} parameters, float32. Product and gradient are timed in turn, medians. The "
         "first product carries all a tool does once. Peak memory is that of a process of its own, beyond model, data "
-        f"and libraries. Density: 10 samples of 80 products, {how}."
+        "and libraries."
+        + (f" Density: 10 samples of 80 products, {how}." if measured[0] else "")
         + (" Top ten: until all ten are within 1e-3 of ARPACK's in float64." if problem == "mlp" else ""),
         "",
-        *table(head, rows),
-        "",
-        "† with `torch.eig` supplied by the benchmark; as installed it fails.",
+        *table(head[:columns], [row[:columns] for row in rows]),
+        *(["", "† with `torch.eig` supplied by the benchmark; as installed it fails."] if measured[0] else []),
     ]
 
 
