@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,15 +19,15 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 import normscope as ns
-from normscope.study import Data, Experiment, Final, Item, Measurement, Model
+from normscope.study import Data, Experiment, Final, Item, Measurement, Model, Paper
 
 
 @dataclass(frozen=True, slots=True)
 class Rates:
-    """Operations per second: of training and ordinary measurements, and of products with the Hessian."""
+    """Operations per second: of products with the Hessian, and of all else by family of networks."""
 
-    plain: float
     curvature: float
+    plain: Mapping[str, float]
 
 
 GRADIENT = 3.0
@@ -36,8 +36,13 @@ GRADIENT = 3.0
 PRODUCT = 2.1 * GRADIENT
 """Forward passes of a product with the Hessian."""
 
-THREAD = Rates(plain=60e9, curvature=88e9)
-"""One thread of the laptop: WRN-26-1 takes 0.35 s a step of 64 CIFAR-10 images, 4 s a product on 512. Measured."""
+THREAD = Rates(curvature=88e9, plain={"mlp": 50e9, "wrn": 60e9, "resnet": 35e9, "transformer": 60e9, "recurrent": 12e9})
+"""One thread of the laptop, measured: WRN-26-1 takes 0.35 s a step of 64 CIFAR-10 images and 4 s a product on 512; the
+narrow ResNet-50 and ResNet-101 of table 3 take 0.28 and 0.42 s a step, its Transformer 0.18, LSTM and GRU 0.01 to 0.03.
+"""
+
+GPU = Rates(curvature=10e12, plain=dict.fromkeys(THREAD.plain, 30e12))
+"""One large GPU in 32-bit precision with tensor cores. Assumed, not measured: a small share of what makers state."""
 
 SHARPNESS_PRODUCTS = 100
 """What the ten largest eigenvalues and the smallest took on networks in early training."""
@@ -70,14 +75,14 @@ class Cost:
     """Floating-point operations of all networks of an item.
 
     Attributes:
-        training: of gradient steps, the final stage included.
-        measuring: of evaluations and measurements other than the Hessian's.
+        training: of gradient steps by family of networks, the final stage included.
+        measuring: of evaluations and measurements other than the Hessian's, by family.
         curvature: of products with the Hessian.
         runs: networks, and how many of them are trained.
     """
 
-    training: float
-    measuring: float
+    training: Mapping[str, float]
+    measuring: Mapping[str, float]
     curvature: float
     runs: int
     trained: int
@@ -85,12 +90,13 @@ class Cost:
     @property
     def total(self) -> float:
         """All operations."""
-        return self.training + self.measuring + self.curvature
+        return sum(self.training.values()) + sum(self.measuring.values()) + self.curvature
 
     def hours(self, rates: Rates, *, workers: int = 1) -> float:
         """Hours at these rates of each worker, if the work divides evenly."""
-        seconds = (self.training + self.measuring) / rates.plain + self.curvature / rates.curvature
-        return seconds / workers / 3600
+        parts = (*self.training.items(), *self.measuring.items())
+        seconds = sum(operations / rates.plain[family] for family, operations in parts)
+        return (seconds + self.curvature / rates.curvature) / workers / 3600
 
 
 def cost(item: Item, scale: str) -> Cost:
@@ -104,14 +110,21 @@ def cost(item: Item, scale: str) -> Cost:
     experiments, final = item.study(**item.fields[scale])  # type: ignore[index]
     runs = [*experiments, *_final_stage(experiments, final)]
     trained = [experiment for experiment in runs if experiment.training is not None]
-    measured = [(m.probe in _CURVATURE, _measuring(e, m)) for e in runs for m in e.measurements]
+    measured = [(e, m) for e in runs for m in e.measurements]
     return Cost(
-        training=sum(map(_training, trained)),
-        measuring=sum(operations for curvature, operations in measured if not curvature),
-        curvature=sum(operations for curvature, operations in measured if curvature),
+        training=_by_family((e, _training(e)) for e in trained),
+        measuring=_by_family((e, _measuring(e, m)) for e, m in measured if m.probe not in _CURVATURE),
+        curvature=sum(_measuring(e, m) for e, m in measured if m.probe in _CURVATURE),
         runs=len(runs),
         trained=len(trained),
     )
+
+
+def _by_family(parts: Iterable[tuple[Experiment, float]]) -> dict[str, float]:
+    sums: dict[str, float] = {}
+    for experiment, operations in parts:
+        sums[experiment.model.family] = sums.get(experiment.model.family, 0.0) + operations
+    return sums
 
 
 def forward_operations(model: Model, data: Data) -> float:
@@ -199,3 +212,32 @@ def _final_stage(experiments: tuple[Experiment, ...], final: Final | None) -> li
     groups = {(e.condition, e.norm.label): e for e in experiments if e.training is not None}
     replace = msgspec.structs.replace
     return [replace(e, seed=seed, measurements=final.measurements) for e in groups.values() for seed in final.seeds]
+
+
+def table(paper: Paper) -> str:
+    """What every item of a paper costs at laptop and at paper scale, as a table in Markdown."""
+    header = (
+        "| item | laptop: networks (trained) | two cores | paper: networks (trained) | operations | one GPU | eight |"
+    )
+    lines = [header, "|---|---|---:|---|---:|---:|---:|"]
+    for item in paper.items:
+        small, large = cost(item, "laptop"), cost(item, "paper")
+        one, eight = large.hours(GPU), large.hours(GPU, workers=8)
+        cells = (
+            item.name,
+            f"{small.runs} ({small.trained})",
+            _time(small.hours(THREAD, workers=2)),
+            f"{large.runs} ({large.trained})",
+            f"{large.total:.1e}",
+            _time(one),
+            _time(eight),
+        )
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def _time(hours: float) -> str:
+    """Minutes below two hours, days from two days on."""
+    if hours < 2:
+        return f"{max(1, round(60 * hours))} min"
+    return f"{hours:.0f} h" if hours < 48 else f"{hours / 24:.0f} days"

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 
 import pytest
 
 from normscope.study import Data, Model
-from normscope_papers.costs import DATA, GRADIENT, PRODUCT, THREAD, cost, forward_operations
+from normscope_papers.costs import DATA, GRADIENT, PRODUCT, THREAD, Rates, cost, forward_operations, table
 from normscope_papers.is_batch_norm_unique import PAPER
 from normscope_papers.is_batch_norm_unique.experiments import wide_resnet
 
@@ -58,7 +59,7 @@ def test_training_costs_three_forward_passes_for_every_example_of_every_seed_and
     model = Model(family="recurrent", options={"cell": "lstm", "hidden": 8, "layers": 1})
     one = GRADIENT * 7 * 5 * forward_operations(model, Data(name="digits"))
     assert found.trained == 2 * (2 + 2)  # two normalizers: two rates from one seed, then the best from two
-    assert found.training == pytest.approx(found.trained * one)
+    assert found.training == {"recurrent": pytest.approx(found.trained * one)}
 
 
 def test_products_with_the_hessian_are_counted_apart():
@@ -66,12 +67,12 @@ def test_products_with_the_hessian_are_counted_apart():
     found = cost(item, "smoke")
     forward = forward_operations(wide_resnet(depth=8, width=1, skips=False), Data(name="digits"))
     assert found.curvature == pytest.approx(2 * 2 * 8 * 2 * 16 * PRODUCT * forward)
-    assert found.total == found.training + found.measuring + found.curvature
+    assert found.total == pytest.approx(found.training["wrn"] + found.measuring["wrn"] + found.curvature)
 
 
 def test_the_rates_of_a_thread_are_those_that_were_measured():
     forward = forward_operations(wide_resnet(depth=26, width=1, skips=False), CIFAR)
-    assert GRADIENT * 64 * forward / THREAD.plain == pytest.approx(0.35, rel=0.02)
+    assert GRADIENT * 64 * forward / THREAD.plain["wrn"] == pytest.approx(0.35, rel=0.02)
     assert PRODUCT * 512 * forward / THREAD.curvature == pytest.approx(4.0, rel=0.02)
 
 
@@ -82,6 +83,21 @@ def test_every_item_has_a_cost_at_laptop_scale_and_keeps_its_budget(item):
     hours = found.hours(THREAD, workers=2)
     limit = {"fig2": 1 / 6, "table3": 2.5}.get(item.name, 1.0)  # table 3: an hour for each column at most
     assert hours <= limit if found.trained else hours <= 0.5
+
+
+def test_hours_are_those_of_each_familys_rate():
+    found = cost(with_fields("table3", columns=("cifar10", "resnet50")), "smoke")
+    one = sum(found.training.values()) + sum(found.measuring.values())
+    rates = Rates(curvature=1.0, plain={"wrn": 1.0, "resnet": 1.0})
+    assert found.hours(rates, workers=2) == pytest.approx(one / 7200)
+    slower = Rates(curvature=1.0, plain={"wrn": 1.0, "resnet": 0.5})
+    extra = found.training["resnet"] + found.measuring["resnet"]
+    assert found.hours(slower) - found.hours(rates) == pytest.approx(extra / 3600)
+
+
+def test_the_document_shows_the_table_as_it_is_computed():
+    document = Path(__file__).parents[2] / "docs" / "is-batch-norm-unique.md"
+    assert table(PAPER) in document.read_text()
 
 
 def test_unknown_data_and_scales_are_refused():

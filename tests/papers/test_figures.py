@@ -97,7 +97,7 @@ def test_figure_5_has_a_panel_for_each_training_batch_with_running_statistics_as
     small, reference, depth = drawn("fig5", [*rows, start]).panels
     assert {small.title, reference.title} == {"trained at 16", "trained at 64"}
     own = small if small.title == "trained at 64" else reference
-    assert labels(own) == [("batchnorm", "measured"), ("prelayernorm", "measured"), ("batchnorm", "theory")]
+    assert [line.normalizer for line in own.series] == ["batchnorm", "prelayernorm", "batchnorm, running"]
     curve, free, running = own.series
     assert curve.y == pytest.approx((0.3, 0.5))
     assert free.x == curve.x == running.x == (2.0, 512.0)

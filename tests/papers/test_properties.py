@@ -11,7 +11,7 @@ from normscope.study import Effect
 from normscope.study.paper import study_of
 from normscope_papers.is_batch_norm_unique import PAPER
 from normscope_papers.is_batch_norm_unique.properties import EXPLOSION, NORMS, PROPERTIES, growth
-from normscope_papers.is_batch_norm_unique.tables import definitions, properties, written
+from normscope_papers.is_batch_norm_unique.tables import conditioning, definitions, properties, variants, written
 from normscope_papers.is_batch_norm_unique.tables import scores as table_of_scores
 
 from .synthetic import ended, frame, row
@@ -120,7 +120,24 @@ def test_table_3_says_which_columns_are_judged():
     assert cells["judged"] == ("yes", "not judged")
 
 
+def test_variants_are_compared_by_condition_and_what_was_not_asked_for_is_left_empty():
+    study = study_of(PAPER, PAPER.item("variance"), "smoke", {})
+    (table,) = variants(frame(ended("variance", "regnorm", 0.5, condition="plain")), study)
+    assert table.header == ("", "regnorm", "none")
+    assert table.rows == (("plain", "0.500", ""), ("variance penalty 1", "", "not measured"))
+
+
+def test_conditioning_is_that_of_the_last_step():
+    study = study_of(PAPER, PAPER.item("logits"), "smoke", {})
+    rows = [
+        row("logits", "none", "sharpness", "lambda_ratio", v, step=s, condition="both") for s, v in ((0, 9.0), (3, 2.0))
+    ]
+    _, ratios = conditioning(frame(rows), study)
+    assert ratios.rows == (("plain", "not measured"), ("both", "2.00"))
+
+
 def test_cells_say_what_is_missing():
     assert written(None) == written(Effect(what="", unit="1", by_seed={})) == "not measured"
+    assert written(Effect(what="", unit="1", by_seed={0: math.nan})) == "not measured"
     assert written(Effect(what="", unit="1", by_seed={0: math.inf, 1: 2.0})) == "diverged for 1 of 2 seeds"
     assert written(Effect(what="", unit="1", by_seed={0: 1.0, 1: 1.0})) == "1.00 [1.00, 1.00]"

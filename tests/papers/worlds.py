@@ -65,11 +65,16 @@ def layer_gradients(pairs: str, **values: float) -> Rows:
 
 
 def spectrum(item: str, norm: str, step: int, *, ratio: float, largest: float = 2.0, negative: float = 0.1) -> Rows:
-    """Two starts of twelve nodes, ascending: most negative, a bulk, nine at the tenth, the largest."""
-    nodes = (-negative * largest, 0.0, *[largest / ratio] * 9, largest)
+    """Two starts of twelve nodes, ascending: most negative, a bulk, nine at the tenth, the largest.
+
+    The starts lie a tenth below and above what they are on average.
+    """
+    nodes: list[float] = []
+    for share in (0.9, 1.1):
+        first = largest * share
+        nodes += [-negative * share * first, 0.0, *[first / (ratio * share)] * 9, first]
     return [
-        row(item, norm, "spectrum", "node", node, step=step, depth=index)
-        for index, node in enumerate(nodes * 2, start=1)
+        row(item, norm, "spectrum", "node", node, step=step, depth=index) for index, node in enumerate(nodes, start=1)
     ]
 
 

@@ -124,7 +124,7 @@ def sharpness(frame: pd.DataFrame, study: Study) -> Figures:
 def batch_size(frame: pd.DataFrame, study: Study) -> Figures:
     """Figure 5: accuracy under the statistics of test batches against their size, one panel per training batch.
 
-    Level lines: the same networks with running statistics, drawn as theory is; networks without batch dependence.
+    Level lines: the same networks with running statistics; networks without batch dependence.
     """
     import pandas as pd
 
@@ -134,19 +134,11 @@ def batch_size(frame: pd.DataFrame, study: Study) -> Figures:
     by_size = pick(trained, probe="batch_size_accuracy", name="test_accuracy")
     running = final_values(trained, "test_accuracy")
     coupled = running["normalizer"].isin(by_size["normalizer"])
+    named = running.assign(normalizer=running["normalizer"].where(~coupled, running["normalizer"] + ", running"))
     panels = []
     for condition, own in by_size.groupby("condition", sort=False):
-        levels, free = (pick(some, condition=condition) for some in (running[coupled], running[~coupled]))
-        measured = pd.concat([own, d.level(free, own)])
-        drawn = d.drawn(measured, study, "depth", d.ACCURACY)
-        panels.append(
-            Panel(
-                str(condition),
-                axis,
-                d.ACCURACY,
-                drawn + d.drawn(d.level(levels, own), study, "depth", d.ACCURACY, kind="theory"),
-            )
-        )
+        drawn = pd.concat([own, d.level(pick(named, condition=condition), own)])
+        panels.append(Panel(str(condition), axis, d.ACCURACY, d.drawn(drawn, study, "depth", d.ACCURACY)))
     at_start = pick(rows, kind="init", probe="information_propagation")
     panels += [
         d.by_depth(f"correlation at initialization, {condition}", d.SITE, d.CORRELATION, own, study)
@@ -155,7 +147,7 @@ def batch_size(frame: pd.DataFrame, study: Study) -> Figures:
     return d.figure(
         study,
         "Test accuracy against the size of test batches",
-        "Accuracy with the statistics of random test batches of each size. Grey dashed: the same network with the "
+        "Accuracy with the statistics of random test batches of each size. 'Running' is the same network with the "
         "running statistics of training. Rows without batch dependence are level. Last panels: correlation by depth "
         f"of the untrained network without skips, by the size of the batch. {d.spread(rows)}",
         panels,

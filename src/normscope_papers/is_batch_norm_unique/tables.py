@@ -30,9 +30,8 @@ _LAYER_OPS = {
 
 def written(found: Effect | None) -> str:
     """Mean and 95 % interval over seeds, as a cell."""
-    if found is None or not found.by_seed:
+    if found is None or not (interval := found.interval()).seeds:
         return _NOTHING
-    interval = found.interval()
     if interval.infinite:
         return f"diverged for {interval.infinite} of {interval.seeds} seeds"
     spread = "" if math.isnan(interval.low) else f" [{short(interval.low)}, {short(interval.high)}]"
@@ -133,11 +132,13 @@ def _by_condition(frame: pd.DataFrame, study: Study, what: str, name: str) -> Ta
 
 
 def _grid(values: pd.DataFrame, study: Study, what: str) -> Table:
-    conditions = list(dict.fromkeys(experiment.condition for experiment in study.experiments))
+    asked = {(experiment.condition, experiment.norm.label) for experiment in study.experiments}
     labels = [norm.label for norm in norms(study)]
-    cells = {
-        condition: [written(effect("", wide(pick(values, condition=condition), [label])[label])) for label in labels]
-        for condition in conditions
-    }
-    rows = tuple((condition, *found) for condition, found in cells.items())
+
+    def cell(condition: str, label: str) -> str:
+        own = wide(pick(values, condition=condition), [label])[label]
+        return written(effect("", own)) if (condition, label) in asked else ""
+
+    conditions = dict.fromkeys(experiment.condition for experiment in study.experiments)
+    rows = tuple((condition, *(cell(condition, label) for label in labels)) for condition in conditions)
     return Table(f"{what}: mean over seeds [95 % interval], each at its own best rate.", ("", *labels), rows)

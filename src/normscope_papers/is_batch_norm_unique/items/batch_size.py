@@ -53,12 +53,13 @@ def batch_size(
     The learning rate goes with the batch size. Beside it, at initialization and without skips, the correlation by
     depth at each of `init_batches`.
     """
+    asked = Data(name=data, max_train=max_train, max_eval=max_eval, augment=augment)
 
     def training(norm: Norm, size: int) -> tuple[Experiment, ...]:
         steps = max(1, examples // size)
         template = trained(
             norm,
-            data=Data(name=data, max_train=max_train, max_eval=max_eval, augment=augment),
+            data=asked,
             model=wide_resnet(depth=depth, width=width, skips=skips, dropout=dropout),
             steps=steps,
             schedule=schedule_of(schedule, steps),
@@ -77,7 +78,7 @@ def batch_size(
         experiment
         for size in init_batches
         for experiment in untrained(
-            data=Data(name=data, max_train=max_train),
+            data=asked,
             model=wide_resnet(depth=init_depth, width=width, skips=False),
             norms=init_norms,
             seeds=seeds,
