@@ -143,18 +143,17 @@ def test_no_more_batches_are_made_ahead_than_there_are_workers():
 
 
 def test_a_stream_that_is_left_unfinished_leaves_no_thread():
-    before = threading.active_count()
+    before = set(threading.enumerate())
     gc.disable()  # it is gone when its last name is, and not some time later in whatever thread collects it
     try:
         batches = split(50).shuffled(2, generator=seeded(), workers=3)
         taken(batches, 2)
-        assert threading.active_count() > before
+        started = set(threading.enumerate()) - before
+        assert started
         del batches
-        for _ in range(200):
-            if threading.active_count() == before:
-                break
-            time.sleep(0.01)
-        assert threading.active_count() == before
+        for thread in started:
+            thread.join(timeout=20)
+        assert not any(thread.is_alive() for thread in started)
     finally:
         gc.enable()
 

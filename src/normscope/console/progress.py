@@ -197,8 +197,9 @@ class _Lines:
         print(what, flush=True)
 
     def show(self, tally: Tally) -> None:
-        if tally.elapsed() - self._last >= _SECONDS_BETWEEN_LINES and tally.running:
-            self._last = tally.elapsed()
+        now = tally.clock()
+        if now - self._last >= _SECONDS_BETWEEN_LINES and tally.running:
+            self._last = now
             times = f"{clock_time(tally.elapsed())} elapsed, {tally.describe_left()}"
             print(f"  {tally.done}/{tally.total} trials, {times}; {tally.describe_running()}", flush=True)
 

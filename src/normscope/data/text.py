@@ -13,6 +13,9 @@ from normscope.data.division import EVALUATION_NAMES, SEED
 from normscope.data.source import require
 from normscope.data.vocabulary import Tokens, Vocabulary, learn
 
+_PACKED_AT_ONCE = 1 << 16  # tokens
+_NONE = np.zeros((0, 1), np.int64)
+
 
 def text_column(features: Mapping[str, Any]) -> str:
     """The column called text, else the only one of strings.
@@ -92,10 +95,6 @@ def as_split(windows: Tokens) -> Split:
     """Windows (n, T + 1) as inputs (n, T) and, one token further, targets (n, T)."""
     tokens = torch.from_numpy(windows)
     return Split(tokens[:, :-1].contiguous(), tokens[:, 1:].contiguous())
-
-
-_PACKED_AT_ONCE = 1 << 16  # tokens
-_NONE = np.zeros((0, 1), np.int64)
 
 
 def _windows(tokens: Tokens, length: int) -> tuple[Tokens, Tokens]:

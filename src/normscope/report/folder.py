@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from normscope import files
-from normscope.report import figures, matplotlib_renderer, page, study_page, tables
+from normscope.report import figures, page, study_page, tables
 from normscope.report.specification import Figure
 from normscope.study import judging, records
 from normscope.study.experiment import Study
@@ -25,6 +25,10 @@ def write(run_folder: str | os.PathLike[str]) -> Path:
         ValueError: `run_folder` holds no run or a damaged file (from `normscope.study.records`), or its paper is not
             installed.
     """
+    from normscope.report import (
+        matplotlib_renderer,
+    )  # slow to import, and only needed to draw
+
     folder = Path(run_folder)
     drawn, html = _item(folder) if records.recipe(folder)["kind"] == "study" else _comparison(folder)
     beside = folder / "figures"
@@ -55,6 +59,7 @@ def _item(folder: Path) -> tuple[Sequence[Figure], str]:
         item=item,
         study=study,
         frame=records.load(folder),
+        beside=judging.rows_beside(folder, item.reads),
         provenance=records.provenance(folder),
         data=records.data(folder),
         planned=len(records.trials(folder, study)),

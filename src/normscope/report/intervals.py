@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
 
 CONFIDENCE = 0.95
 
@@ -19,6 +18,8 @@ def t_interval(values: Array) -> tuple[Array, Array, Array]:
 
     Shape: (..., seeds) -> (...), (...), (...).
     """
+    from scipy import stats  # half a second, which whoever only lists items does not wait for
+
     finite = np.isfinite(values)
     count = finite.sum(axis=-1).astype(np.float64)
     kept = np.where(finite, values, 0.0)

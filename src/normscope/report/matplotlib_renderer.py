@@ -75,7 +75,7 @@ def _line_figure(figure: LineFigure) -> Canvas:
         _panel(ax, panel, looks)
     for ax in axes[count:]:
         ax.remove()
-    _legend(canvas, looks | ({"mean-field theory": THEORY} if figure.has_theory else {}))
+    _legend(canvas, looks | ({figure.theory: THEORY} if figure.has_theory else {}))
     return canvas
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from normscope import files
-from normscope.report import matplotlib_renderer, published, template
+from normscope.report import published, template
 from normscope.report.specification import Figure
 from normscope.report.tables import Table
 from normscope.study import judging, records
@@ -106,6 +106,8 @@ def _with_run(item: Item, run: Run, place: Path) -> ShownItem:
 
 def _picture(run: Run, figure: Figure) -> Picture:
     """The picture that lies in the run folder, or else the same drawn anew."""
+    from normscope.report import matplotlib_renderer  # slow to import, and only needed to draw
+
     drawn = run.folder / "figures" / f"{figure.name}.png"
     png = drawn.read_bytes() if drawn.is_file() else matplotlib_renderer.render(figure, "png")
     return Picture(title=figure.title, caption=figure.caption, png=base64.b64encode(png).decode())

@@ -63,12 +63,13 @@ class Panel:
 
 @dataclass(frozen=True, slots=True)
 class LineFigure:
-    """One or more panels that share a legend; `name` is also the name of its files."""
+    """One or more panels that share a legend; `name` is that of its files, `theory` of its grey lines."""
 
     name: str
     title: str
     caption: str
     panels: tuple[Panel, ...]
+    theory: str = "mean-field theory"
 
     @property
     def normalizers(self) -> tuple[str, ...]:

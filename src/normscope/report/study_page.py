@@ -22,6 +22,7 @@ class Shown:
     """What the page of a run shows, read from its folder.
 
     Attributes:
+        beside: the rows of the run and of those that the item's tables read too, told apart by the column `item`.
         planned: number of trials that are known.
         verdicts: what `verdicts.json` holds.
     """
@@ -31,6 +32,7 @@ class Shown:
     item: Item
     study: Study
     frame: pd.DataFrame
+    beside: pd.DataFrame
     provenance: Record
     data: Record
     planned: int
@@ -53,7 +55,7 @@ def render(shown: Shown, figures: Sequence[Figure]) -> str:
         asked=study_words.asked(paper, item, study, shown.data),
         limits=[*study_words.limits(study, ended, shown.planned), *item.notes],
         command=template.command(shown.provenance),
-        tables=item.tables(frame, study),
+        tables=item.tables(shown.beside, study),
         beside=published.beside(item, frame),
         scale=study.scale,
         verdicts=shown.verdicts,

@@ -104,6 +104,24 @@ def judge_run(folder: Path) -> tuple[Verdict, ...]:
     return tuple(verdict for verdict in found if verdict is not None)
 
 
+def rows_beside(folder: Path, items: Iterable[str]) -> pd.DataFrame:
+    """The rows of an item's run and, of each of these items, of the newest finished run beside it at the same scale.
+
+    The column `item` says which is whose.
+    """
+    import pandas as pd
+
+    study = records.resolved(folder)
+    assert isinstance(study, Study)
+    own = records.load(folder).assign(item=study.item)
+    place = Run(folder, study, datetime.min, 0.0)
+    runs = newest(_beside(place, set(items)))
+    chosen = [run for (_, item, scale), run in runs.items() if item in set(items) and scale == study.scale]
+    return pd.concat(
+        [own, *(records.load(run.folder).assign(item=run.study.item) for run in chosen)], ignore_index=True
+    )
+
+
 def write(path: Path, verdicts: Iterable[Verdict], *, seconds: Seconds | None = None) -> None:
     """Write verdicts as JSON, NaN as null; and what runs took, where that is given."""
     content: dict[str, Any] = {"verdicts": [plain(verdict) for verdict in verdicts]}

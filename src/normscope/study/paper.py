@@ -60,6 +60,7 @@ class Item:
         study: the experiments, and the final stage if there is one, of those fields as keyword arguments.
         figures: specifications of `normscope.report` from the rows (this room does not know their class).
         tables: as `figures`, of `normscope.report.Table`.
+        reads: other items whose newest runs the tables read too, told apart by the column `item`.
         notes: what is a reconstruction, and what is reduced at each scale.
         published: values in the paper.
     """
@@ -71,6 +72,7 @@ class Item:
     study: Callable[..., tuple[tuple[Experiment, ...], Final | None]]
     figures: Callable[[pd.DataFrame, Study], tuple[Any, ...]]
     tables: Callable[[pd.DataFrame, Study], tuple[Any, ...]] = _no_tables
+    reads: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     published: tuple[Published, ...] = ()
 

@@ -68,7 +68,7 @@ def describe(dataset: data.Dataset) -> dict[str, Any]:
         "test": len(dataset.test),
         "input_shape": list(dataset.input_shape),
         "num_classes": dataset.num_classes,
-        "classes": list(dataset.classes),
+        "classes": list(dataset.classes) if dataset.task == "classification" else [],  # not a whole vocabulary
         "note": dataset.note,
     }
 

@@ -110,8 +110,9 @@ def _step_at(optimizer: torch.optim.Optimizer, factor: float) -> None:
 
 
 def _floats(outcome: Objective) -> list[float]:
+    scalars = [outcome.total, outcome.loss, *outcome.parts.values()]
+    if outcome.total.device.type == "cpu":
+        return [float(scalar.item()) for scalar in scalars]
     # Stacked, a device has to be waited for only once.
-    scalars = torch.stack(
-        [outcome.total.detach(), outcome.loss.detach(), *(p.detach() for p in outcome.parts.values())]
-    )
-    return scalars.tolist()
+    values: list[float] = torch.stack([scalar.detach() for scalar in scalars]).tolist()
+    return values

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING
 
-from normscope.report import Axis, Figure, Panel, spectral_densities
+from normscope.report import Axis, Figure, LineFigure, Panel, spectral_densities
 from normscope.study import Study
 from normscope_papers.is_batch_norm_unique import drawing as d
 from normscope_papers.is_batch_norm_unique.rows import final_values, item_rows, last, pick
@@ -168,13 +168,15 @@ def penalty(frame: pd.DataFrame, study: Study) -> Figures:
         with_floor("first site", pick(by_site, depth=1)),
         with_floor("last site", last(by_site, "depth")),
     ]
-    return d.figure(
+    drawn = d.figure(
         study,
         "RegNorm's penalty through training",
         "R is the mean over neurons of the squared batch mean, after normalization and before gain and shift. Grey "
         f"dashed: 1/N, what N examples give on average where the mean is 0. {d.spread(rows, log=True)}",
         panels,
     )
+    name = "1/N, the sampling floor"
+    return tuple(dataclasses.replace(f, theory=name) if isinstance(f, LineFigure) else f for f in drawn)
 
 
 def minimized(frame: pd.DataFrame, study: Study) -> Figures:

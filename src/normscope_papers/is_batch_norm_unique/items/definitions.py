@@ -92,6 +92,7 @@ ITEMS = (
         name="table2",
         title="Properties of the normalizers, each decided by a measurement",
         source="Table 2",
+        reads=("fig3", "fig6", "app11"),
         fields={
             "smoke": _TABLE_1 | _TABLE_2 | {"batches": 2},
             "laptop": _TABLE_1
