@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from normscope import files
@@ -16,6 +16,8 @@ from normscope.study.paper import find
 
 def write(run_folder: str | os.PathLike[str]) -> Path:
     """Write `report.html` and `figures/NAME.{png,pdf,csv}` into `run_folder` and return the page's path.
+
+    Tables of an item lie beside its figures, as `figures/ITEM-table1.csv` and on.
 
     The folder is that of a comparison or of a paper's item. Only trials that have ended are read, so a report may be
     written while the run goes on. The same record gives the same bytes. Each file is written beside its place and moved
@@ -30,25 +32,30 @@ def write(run_folder: str | os.PathLike[str]) -> Path:
     )  # slow to import, and only needed to draw
 
     folder = Path(run_folder)
-    drawn, html = _item(folder) if records.recipe(folder)["kind"] == "study" else _comparison(folder)
+    drawn, written, html = _item(folder) if records.recipe(folder)["kind"] == "study" else _comparison(folder)
     beside = folder / "figures"
     beside.mkdir(exist_ok=True)
     for figure in drawn:
         files.write(beside / f"{figure.name}.png", matplotlib_renderer.render(figure, "png"))
         files.write(beside / f"{figure.name}.pdf", matplotlib_renderer.render(figure, "pdf"))
         files.write(beside / f"{figure.name}.csv", tables.to_csv(figure).encode())
+    for name, table in written.items():
+        files.write(beside / f"{name}.csv", tables.table_to_csv(table).encode())
     files.write(folder / "report.html", html.encode())
     return folder / "report.html"
 
 
-def _comparison(folder: Path) -> tuple[Sequence[Figure], str]:
+_Written = tuple[Sequence[Figure], Mapping[str, tables.Table], str]
+
+
+def _comparison(folder: Path) -> _Written:
     frame, recipe = records.load(folder), records.recipe(folder)
     provenance, data = records.provenance(folder), records.data(folder)
     drawn = figures.draw(frame, recipe)
-    return drawn, page.render(frame, recipe, provenance, data, drawn, title=folder.resolve().name)
+    return drawn, {}, page.render(frame, recipe, provenance, data, drawn, title=folder.resolve().name)
 
 
-def _item(folder: Path) -> tuple[Sequence[Figure], str]:
+def _item(folder: Path) -> _Written:
     study = records.resolved(folder)
     assert isinstance(study, Study)
     paper, item = find(f"{study.paper}/{study.item}")
@@ -66,4 +73,6 @@ def _item(folder: Path) -> tuple[Sequence[Figure], str]:
         verdicts=judging.read(verdicts) if verdicts.is_file() else (),
     )
     drawn: Sequence[Figure] = item.figures(shown.frame, study)
-    return drawn, study_page.render(shown, drawn)
+    numbered = enumerate(item.tables(shown.beside, study), start=1)
+    written = {f"{item.name}-table{number}": table for number, table in numbered}
+    return drawn, written, study_page.render(shown, drawn)

@@ -37,6 +37,13 @@ def to_tables(figure: Figure) -> tuple[Table, ...]:
     return tuple(_panel_table(panel) for panel in figure.panels)
 
 
+def table_to_csv(table: Table) -> str:
+    """Return a table to read as comma-separated text with a header; its cells stay the texts they are."""
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows([table.header, *table.rows])
+    return text.getvalue()
+
+
 def short(value: float) -> str:
     """Write a number with three significant digits; an en dash for NaN."""
     return "–" if math.isnan(value) else f"{value:#.3g}".rstrip(".")
