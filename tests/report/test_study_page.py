@@ -62,7 +62,8 @@ def text(folder: Path) -> str:
 
 def test_a_report_lies_in_the_run_folder_with_its_figures(out):
     folder = run_of(out, "fig1")
-    assert {path.name for path in (folder / "figures").iterdir()} == {"norms.png", "norms.pdf", "norms.csv", "fig1-table1.csv"}
+    names = {path.name for path in (folder / "figures").iterdir()}
+    assert names == {"norms.png", "norms.pdf", "norms.csv", "fig1-table1.csv"}
     assert report.write(folder) == folder / "report.html"
 
 
