@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -29,16 +31,20 @@ class Adapter(Tool):
     def __init__(self, model: nn.Module, batch: Batch) -> None:
         self.meter = Meter()
         self.arguments = (model, F.cross_entropy, [batch])
-        self.hessian = curvature.HessianOperator(*self.arguments)
-        self.op = Metered(self.hessian, self.meter)
-        self.gauss_newton: linalg.LinearOperator | None = None
+
+    # Each matrix when it is asked for: the tape of one would count in the other's memory.
+    @functools.cached_property
+    def op(self) -> Metered:
+        return Metered(curvature.HessianOperator(*self.arguments), self.meter)
+
+    @functools.cached_property
+    def gauss_newton(self) -> linalg.LinearOperator:
+        return curvature.GGNOperator(*self.arguments)
 
     def product(self, v: Tensor) -> Tensor:
         return self.op.matvec(v)
 
     def ggn(self, v: Tensor) -> Tensor:
-        if self.gauss_newton is None:  # not with the Hessian: its tape would count in the Hessian's memory
-            self.gauss_newton = curvature.GGNOperator(*self.arguments)
         return self.gauss_newton.matvec(v)
 
     def density(self, samples: int, steps: int, seed: int) -> tuple[Tensor, Tensor]:
