@@ -190,7 +190,8 @@ def test_the_ggn_has_no_regularizer() -> None:
         GGNOperator(model, F.cross_entropy, zoo.features(), regularizer=regularizer)
         for regularizer in (None, ns.curvature.weight_decay(0.7))
     )
-    assert torch.equal(products(plain), products(decayed))
+    # Each chooses its machinery by a trial of its own, so the last digits may differ; 0.7 v would not be one of them.
+    torch.testing.assert_close(products(plain), products(decayed))
 
 
 @pytest.mark.parametrize("machinery", ns.curvature.MACHINERIES)

@@ -103,6 +103,9 @@ def test_closing_an_engine_ends_its_workers(recipe, unbroken, tmp_path):
     (folder / "recipe.json").write_bytes((unbroken / "recipe.json").read_bytes())
     running = LocalEngine(workers=2).run(folder, plan(recipe))
     next(running)
+    deadline = time.monotonic() + 10
+    while not _children() and time.monotonic() < deadline:  # until it has executed, a child bears its parent's name
+        time.sleep(0.05)
     assert _children()
     running.close()
     deadline = time.monotonic() + 10
