@@ -21,6 +21,18 @@ _WORKING_DTYPE = 1
 _COLUMNS = 1 << 18
 
 
+@final
+class Scratch:
+    """Room for one block's part of a vector; what is in it never outlives a pass.
+
+    Taken once a basis: the page faults of a fresh one cost more than what is done with it.
+    """
+
+    def __init__(self, width: int, *, dtype: torch.dtype, device: torch.device) -> None:
+        self.narrow = torch.empty(width, dtype=dtype, device=device)  # in the type in which blocks come back
+        self.wide = torch.empty(width, dtype=torch.float64, device=device)
+
+
 class Basis(Protocol):
     """Orthonormal vectors, `count` of them so far."""
 
@@ -43,6 +55,10 @@ class Basis(Protocol):
     @property
     def device(self) -> torch.device:
         """Where blocks come back."""
+
+    @property
+    def scratch(self) -> Scratch:
+        """For whoever walks over the blocks."""
 
     def append(self, v: Tensor) -> None:
         """Store one more vector, (size,)."""
@@ -103,6 +119,7 @@ class MatrixBasis:
         self.rows = rows
         self.count = count
         self.columns = _COLUMNS
+        self.scratch = Scratch(min(self.columns, self.size), dtype=self.dtype, device=self.device)
 
     @property
     def size(self) -> int:

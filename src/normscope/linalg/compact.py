@@ -9,7 +9,7 @@ from typing import final
 import torch
 from torch import Tensor
 
-from normscope.linalg.basis import Basis, working_memory
+from normscope.linalg.basis import Basis, Scratch, working_memory
 
 # Blocks are widened into a buffer; kept small, it stays in a processor's cache.
 _COLUMNS = 1 << 16
@@ -51,6 +51,7 @@ class HalfBasis:
         self.device = device
         self._scale = math.sqrt(size)
         self._rows = torch.empty(num_vectors, size, dtype=torch.float16, device=device)
+        self.scratch = Scratch(self.columns, dtype=dtype, device=device)
         self._block = torch.empty(num_vectors * self.columns, dtype=dtype, device=device)
 
     def append(self, v: Tensor) -> None:

@@ -11,7 +11,7 @@ from typing import final
 import torch
 from torch import Tensor
 
-from normscope.linalg.basis import Basis, working_memory
+from normscope.linalg.basis import Basis, Scratch, working_memory
 
 _BLOCK_BYTES = 1 << 26
 
@@ -55,6 +55,7 @@ class FileBasis:
         self.columns = _columns(size, num_vectors, dtype)
         self.dtype = dtype
         self.device = device
+        self.scratch = Scratch(self.columns, dtype=dtype, device=device)
         self._block = torch.empty(num_vectors * self.columns, dtype=dtype)
         self._file = tempfile.TemporaryFile(dir=folder, buffering=0)  # noqa: SIM115  (it lives as long as the basis)
         weakref.finalize(self, self._file.close)

@@ -11,15 +11,20 @@ from normscope.linalg.basis import Basis, MatrixBasis, blocks
 # (Daniel, Gragg, Kaufman and Stewart 1976; Parlett 1998, section 6.9, for 1/sqrt(2)).
 _CANCELLATION = 0.7
 # Eigenvectors of outliers may sit on a few entries, whose products cancel only over the whole length: a float32 sum of
-# 2^17 terms left vectors orthogonal to 1e-5, sums of this many to their own rounding, at no cost in time.
+# 2^17 terms left vectors orthogonal to 1e-5, sums of this many to their own rounding.
 _SHORT = 512
+# Columns of one piece of a linear combination. A batch of pieces is shared out to all threads, where one product of a
+# matrix and a vector is the work of a single one: half the time on two cores.
+_LONG = 1 << 14
 _GRAM_COLUMNS = 4096  # eight times as fast as the short sums, and too coarse by ten roundings at most
 
 
 def coefficients(basis: Basis, w: Tensor) -> Tensor:
     """Inner products of all vectors with w (size,): (count,), float64. Blocks are summed in float64."""
     total = torch.zeros(basis.count, dtype=torch.float64, device=w.device)
-    piece = _scratch(basis, basis.dtype)
+    if not basis.count:
+        return total
+    piece = basis.scratch.narrow
     for columns, block in blocks(basis):
         total += _inner_products(block, piece[: block.shape[1]].copy_(w[columns]))
     return total
@@ -38,17 +43,25 @@ def _inner_products(block: Tensor, piece: Tensor) -> Tensor:
 def project_out(basis: Basis, w: Tensor) -> Tensor:
     """Subtract from w (size,), in place, its components along the basis; return them, (count,)."""
     components = coefficients(basis, w)
+    if not basis.count:
+        return components
     factors = components.to(basis.dtype)
-    narrow, wide = _scratch(basis, basis.dtype), _scratch(basis, torch.float64)
+    narrow, wide = basis.scratch.narrow, basis.scratch.wide
     for columns, block in blocks(basis):
-        span = torch.mv(block.mT, factors, out=narrow[: block.shape[1]])
+        span = _combination(block, factors, out=narrow[: block.shape[1]])
         w[columns].sub_(wide[: block.shape[1]].copy_(span))
     return components
 
 
-def _scratch(basis: Basis, dtype: torch.dtype) -> Tensor:
-    """Room for one block's part of a vector, taken once a pass: a fresh one a block would cost more than its use."""
-    return torch.empty(min(basis.columns, basis.size), dtype=dtype, device=basis.device)
+def _combination(block: Tensor, factors: Tensor, *, out: Tensor) -> Tensor:
+    """Rows of block (count, width) times factors (count,), summed into out (width,)."""
+    count, width = block.shape
+    pieces = width // _LONG
+    whole = pieces * _LONG
+    rows = block[:, :whole].view(count, pieces, _LONG).transpose(0, 1)
+    torch.bmm(factors.expand(pieces, 1, count), rows, out=out[:whole].view(pieces, 1, _LONG))
+    torch.mv(block[:, whole:].mT, factors, out=out[whole:])
+    return out
 
 
 def orthogonalize(bases: list[Basis], w: Tensor) -> tuple[list[Tensor], float]:
