@@ -41,7 +41,7 @@ _SEVEN = named("none", "batchnorm", "layernorm", "weightnorm", "bmlv", "prelayer
 _SPECTRUM = {"modes": "train", "lanczos_starts": 1}
 _SMOKE = SMOKE | {"norms": named("batchnorm", "layernorm"), "at": (3,), "examples": 16}
 # 100 steps: long enough to see whether step 50 says how the spectrum will look.
-_LAPTOP = LAPTOP | {"steps": 100, "lrs": (0.03,), "examples": 128, "at": (0, 50, 100)}
+_LAPTOP = LAPTOP | {"steps": 100, "lrs": (0.03,), "examples": 64, "at": (0, 50, 100)}
 _PAPER = PAPER | {"examples": 512, "at": (0, 50, 1000)}
 
 
@@ -56,7 +56,9 @@ def _spectrum_fields(*, skips: bool, laptop_at: tuple[int, ...]) -> Fields:
 
 
 _NOTES = (notes.TRAINING, notes.PENALTY_WEIGHT, notes.HESSIAN, notes.LAPTOP_TRAINING, notes.ONE_RATE)
-_LAPTOP_SPECTRUM = "laptop: the Hessian of 128 images instead of 512, one Lanczos start instead of ten."
+_LAPTOP_SPECTRUM = (
+    "laptop: the Hessian of 64 images, a training batch, instead of 512, one Lanczos start instead of ten."
+)
 
 ITEMS = (
     Item(
@@ -98,7 +100,8 @@ ITEMS = (
             *_NOTES,
             "λ₁/λ₁₀ is taken of eigenvalues that have converged (block Krylov with residuals), not of Ritz values: "
             "where one of the two has not, there is no ratio.",
-            "laptop: the Hessian of 128 images instead of 512, at three steps of 100 instead of ten of 1,000.",
+            "laptop: the Hessian of 64 images, a training batch, instead of 512, at three steps of 100 instead of ten of "
+            "1,000.",
             notes.SMOKE,
         ),
     ),
