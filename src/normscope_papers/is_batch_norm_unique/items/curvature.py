@@ -100,8 +100,8 @@ ITEMS = (
             *_NOTES,
             "λ₁/λ₁₀ is taken of eigenvalues that have converged (block Krylov with residuals), not of Ritz values: "
             "where one of the two has not, there is no ratio.",
-            "laptop: the Hessian of 64 images, a training batch, instead of 512, at three steps of 100 instead of ten of "
-            "1,000.",
+            "laptop: the Hessian of 64 images, a training batch, instead of 512, at three steps of 100 instead of "
+            "ten of 1,000.",
             notes.SMOKE,
         ),
     ),
