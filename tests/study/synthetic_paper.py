@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.metadata
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -90,6 +91,11 @@ def _growth(frame: pd.DataFrame) -> Effect:
     return Effect("gradient norm at the first site, batchnorm minus layernorm", "1", found)
 
 
+def _skips(frame: pd.DataFrame) -> Effect:
+    found = paired(frame, {"condition": "skips"}, {"condition": ""}, normalizer="batchnorm", **NORM)
+    return Effect("gradient norm at the first site, with skips minus without", "1", found)
+
+
 def _accuracy(frame: pd.DataFrame) -> Effect:
     rows = frame[frame["item"] == "fig2"]
     return Effect("final test accuracy", "1", value(rows, probe="evaluation", name="test_accuracy", step="last"))
@@ -172,6 +178,12 @@ PAPER = Paper(
     reference="Nobody 2020, arXiv:0000.00000",
     items=(FIG1, FIG2, TABLE1),
     claims=(EXPLODES, LEARNS),
+)
+# The same paper, whose first figure may be run with and without skips apart.
+PARTED = dataclasses.replace(
+    PAPER,
+    items=(dataclasses.replace(FIG1, parts=("", "skips")), FIG2, TABLE1),
+    claims=(dataclasses.replace(EXPLODES, effect=_skips),),
 )
 
 

@@ -13,7 +13,7 @@ from normscope.study import folder as folders
 from normscope.study import judging
 from normscope.study.paper import study_of
 
-from .synthetic_paper import EXPLODES, FIG1, FIG2, PAPER, accuracies, install, norms, write_run
+from .synthetic_paper import EXPLODES, FIG1, FIG2, PAPER, PARTED, accuracies, install, norms, write_run
 
 EARLY, LATE = "2026-11-20T12:00:00+00:00", "2026-11-21T09:00:00+00:00"
 
@@ -61,6 +61,29 @@ def test_of_runs_at_one_scale_the_newest_counts(tmp_path):
     fig1(tmp_path / "b", 1.0, started=EARLY, data="there")
     assert told(judging.verdicts(PAPER, [tmp_path])) == {"explodes": ("reproduced", "smoke")}
     assert told(judging.verdicts(PAPER, [tmp_path / "b", tmp_path / "a"])) == {"explodes": ("reproduced", "smoke")}
+
+
+def test_parts_of_an_item_that_were_run_apart_are_read_together(tmp_path, monkeypatch):
+    install(monkeypatch, "PARTED")
+    early = fig1(tmp_path, 3.0, skips="true")
+    fig1(tmp_path, 1.0, seeds="3")
+    late = fig1(tmp_path, 3.0, started=LATE)
+    (run,) = judging.newest([tmp_path]).values()
+    # Each part from the newest run that has it: of the two without skips, only the later.
+    assert [part.folder for part in run.together] == [late, early]
+    assert set(run.rows()["condition"]) == {"", "skips"}
+    (found,) = judging.verdicts(PARTED, [tmp_path])
+    assert (found.runs, found.seeds) == ((late.name, early.name), 2)
+    assert judging.measured(PARTED, judging.newest([tmp_path]))["fig1"]["smoke"] == pytest.approx(
+        sum(part.seconds for part in run.together)
+    )
+
+
+def test_runs_of_an_item_without_parts_are_not_mixed(tmp_path):
+    fig1(tmp_path, 3.0, skips="true")
+    late = fig1(tmp_path, 3.0, started=LATE)
+    (run,) = judging.newest([tmp_path]).values()
+    assert [part.folder for part in run.together] == [late]
 
 
 def test_a_run_that_is_not_finished_counts_for_nothing(tmp_path):

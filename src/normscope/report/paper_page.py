@@ -13,7 +13,7 @@ from normscope import files
 from normscope.report import published, template
 from normscope.report.specification import Figure
 from normscope.report.tables import Table
-from normscope.study import judging, records
+from normscope.study import judging
 from normscope.study.claims import Verdict
 from normscope.study.judging import Newest, Run
 from normscope.study.paper import Item, Paper
@@ -91,7 +91,7 @@ def _without_run(item: Item) -> ShownItem:
 
 
 def _with_run(item: Item, run: Run, place: Path) -> ShownItem:
-    frame = records.load(run.folder)
+    frame = run.rows()
     report = run.folder.absolute() / "report.html"
     return ShownItem(
         item=item,

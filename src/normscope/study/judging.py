@@ -27,17 +27,37 @@ SCALES: tuple[ScaleName, ...] = get_args(ScaleName)  # from the smallest to the 
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """A finished run of an item: where it lies, when it was started, and the seconds its trials took together."""
+    """A finished run of an item: where it lies, when it was started, and the seconds its trials took together.
+
+    `older` are runs that hold parts of the item which this one lacks.
+    """
 
     folder: Path
     study: Study
     started: datetime
     seconds: float
+    older: tuple[Run, ...] = ()
 
     @property
     def name(self) -> str:
         """What verdicts call it."""
         return self.folder.resolve().name
+
+    @property
+    def together(self) -> tuple[Run, ...]:
+        """The run itself and the older ones."""
+        return (self, *self.older)
+
+    @property
+    def conditions(self) -> frozenset[str]:
+        """Those of its experiments."""
+        return frozenset(experiment.condition for experiment in self.study.experiments)
+
+    def rows(self) -> pd.DataFrame:
+        """The rows of all its trials, and of the older runs'."""
+        import pandas as pd
+
+        return pd.concat([records.load(run.folder) for run in self.together], ignore_index=True)
 
 
 Newest: TypeAlias = Mapping[tuple[str, str, str], Run]  # by (paper, item, scale)
@@ -47,13 +67,37 @@ Seconds: TypeAlias = Mapping[str, Mapping[str, float]]  # by item and scale
 def newest(paths: Iterable[Path]) -> Newest:
     """The finished run that was started last of each paper, item and scale, at or below the paths.
 
+    Of an item with parts it comes with the older runs whose parts it lacks, each part from the newest that has it.
+
     Raises:
         ValueError: a path holds no run, or a file of one is damaged.
     """
     folder_names = dict.fromkeys(folder for path in paths for folder in folders.run_folders(path))
     found = [run for folder in folder_names if folders.is_sealed(folder) and (run := _whole(folder)) is not None]
     found.sort(key=lambda run: (run.started, run.name))
-    return {(run.study.paper, run.study.item, run.study.scale): run for run in found}
+    groups: dict[tuple[str, str, str], list[Run]] = {}
+    for run in found:
+        groups.setdefault((run.study.paper, run.study.item, run.study.scale), []).append(run)
+    return {key: _composed(runs) for key, runs in groups.items()}
+
+
+def _composed(runs: Sequence[Run]) -> Run:
+    """The last of these runs of one item, with those before it that hold other parts and no part twice."""
+    *before, last = runs
+    parts, held, older = _parts(last.study), last.conditions, []
+    for run in reversed(before):
+        if run.conditions <= parts and not run.conditions & held:
+            older.append(run)
+            held |= run.conditions
+    return dataclasses.replace(last, older=tuple(older))
+
+
+def _parts(study: Study) -> frozenset[str]:
+    try:
+        _, item = find(f"{study.paper}/{study.item}")
+    except ValueError:  # a run of a paper that is not installed
+        return frozenset()
+    return frozenset(item.parts)
 
 
 def verdicts(paper: Paper, runs: Sequence[Path]) -> tuple[Verdict, ...]:
@@ -83,7 +127,11 @@ def seconds(paper: Paper, runs: Newest) -> Seconds:
 def measured(paper: Paper, runs: Newest) -> Seconds:
     """What the trials of each item took together at each scale, in these runs alone."""
     return {
-        item.name: {scale: run.seconds for scale in SCALES if (run := runs.get((paper.name, item.name, scale)))}
+        item.name: {
+            scale: sum(run.seconds for run in whole.together)
+            for scale in SCALES
+            if (whole := runs.get((paper.name, item.name, scale)))
+        }
         for item in paper.items
     }
 
@@ -117,9 +165,7 @@ def rows_beside(folder: Path, items: Iterable[str]) -> pd.DataFrame:
     place = Run(folder, study, datetime.min, 0.0)
     runs = newest(_beside(place, set(items)))
     chosen = [run for (_, item, scale), run in runs.items() if item in set(items) and scale == study.scale]
-    return pd.concat(
-        [own, *(records.load(run.folder).assign(item=run.study.item) for run in chosen)], ignore_index=True
-    )
+    return pd.concat([own, *(run.rows().assign(item=run.study.item) for run in chosen)], ignore_index=True)
 
 
 def write(path: Path, verdicts: Iterable[Verdict], *, seconds: Seconds | None = None) -> None:
@@ -173,7 +219,7 @@ class _Frames:
 
         for run in runs:
             if run.folder not in self.read:
-                self.read[run.folder] = records.load(run.folder).assign(item=run.study.item)
+                self.read[run.folder] = run.rows().assign(item=run.study.item)
         return pd.concat([self.read[run.folder] for run in runs], ignore_index=True)
 
 
@@ -191,8 +237,9 @@ def _judge(paper: Paper, claim: Claim, scale: ScaleName, chosen: Newest, frames:
     runs = [run for item in claim.items if (run := chosen.get((paper.name, item, scale))) is not None]
     if len(runs) < len(claim.items):
         return None
-    verdict = judge(claim, frames.of(runs), scale=scale, runs=[run.name for run in runs])
-    changed = [run.study.item for run in runs if _is_changed(paper, run.study)]
+    whole = [part for run in runs for part in run.together]
+    verdict = judge(claim, frames.of(runs), scale=scale, runs=[run.name for run in whole])
+    changed = dict.fromkeys(run.study.item for run in whole if _is_changed(paper, run.study))
     if not changed:
         return verdict
     said = f"The run of {' and of '.join(changed)} has other sizes than scale {scale} asks for."
@@ -204,7 +251,12 @@ def _is_changed(paper: Paper, study: Study) -> bool:
     item = paper.item(study.item)
     if study.scale not in item.fields:
         return True
-    return _without_data(study) != _without_data(study_of(paper, item, study.scale, {}))
+    asked = study_of(paper, item, study.scale, {})
+    if item.parts:  # those that were run
+        conditions = {experiment.condition for experiment in study.experiments}
+        kept = tuple(experiment for experiment in asked.experiments if experiment.condition in conditions)
+        asked = msgspec.structs.replace(asked, experiments=kept)
+    return _without_data(study) != _without_data(asked)
 
 
 def _without_data(study: Study) -> Study:

@@ -61,6 +61,7 @@ class Item:
         figures: specifications of `normscope.report` from the rows (this room does not know their class).
         tables: as `figures`, of `normscope.report.Table`.
         reads: other items whose newest runs the tables read too, told apart by the column `item`.
+        parts: conditions that may be run apart; runs that hold different ones are read together.
         notes: what is a reconstruction, and what is reduced at each scale.
         published: values in the paper.
     """
@@ -73,6 +74,7 @@ class Item:
     figures: Callable[[pd.DataFrame, Study], tuple[Any, ...]]
     tables: Callable[[pd.DataFrame, Study], tuple[Any, ...]] = _no_tables
     reads: tuple[str, ...] = ()
+    parts: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     published: tuple[Published, ...] = ()
 
