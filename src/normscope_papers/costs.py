@@ -36,9 +36,16 @@ GRADIENT = 3.0
 PRODUCT = 2.1 * GRADIENT
 """Forward passes of a product with the Hessian."""
 
-THREAD = Rates(curvature=88e9, plain={"mlp": 50e9, "wrn": 60e9, "resnet": 35e9, "transformer": 60e9, "recurrent": 12e9})
+THREAD = Rates(
+    curvature=88e9,
+    plain={"mlp": 50e9, "wrn": 60e9, "resnet": 35e9, "transformer": 60e9, "recurrent": 12e9}
+    | {"cifar_resnet": 50e9, "vgg": 58e9, "deep_linear": 2.5e9, "deep_mlp": 22e9},
+)
 """One thread of the laptop, measured: WRN-26-1 takes 0.35 s a step of 64 CIFAR-10 images and 4 s a product on 512; the
 narrow ResNet-50 and ResNet-101 of table 3 take 0.28 and 0.42 s a step, its Transformer 0.18, LSTM and GRU 0.01 to 0.03.
+With batch norm, the CIFAR ResNet-20 takes 0.62 s a step of 128 images, VGG-11 of width 16 takes 0.13, the deep linear
+network 0.007 s a step of 1,000 vectors, 100 layers of width 100 take 0.03 to 0.04 a step of 100 images (processor time,
+since the machine was busy).
 """
 
 GPU = Rates(curvature=10e12, plain=dict.fromkeys(THREAD.plain, 30e12))
@@ -61,10 +68,14 @@ class Sizes:
 # By hub id; stored or cut as `normscope.data` does.
 DATA: Mapping[str, Sizes] = {
     "digits": Sizes((1, 8, 8), 10, 180, 180),
+    "declaration": Sizes((), 0, 50, 50),
     "ylecun/mnist": Sizes((1, 28, 28), 10, 6000, 10_000),
+    "zalando-datasets/fashion_mnist": Sizes((1, 28, 28), 10, 6000, 10_000),
     "uoft-cs/cifar10": Sizes((3, 32, 32), 10, 5000, 10_000),
+    "uoft-cs/cifar100": Sizes((3, 32, 32), 100, 5000, 10_000),
     "zh-plus/tiny-imagenet": Sizes((3, 64, 64), 200, 10_000, 10_000),
     "ILSVRC/imagenet-1k": Sizes((3, 224, 224), 1000, 50_000, 128_000),
+    "linear-map": Sizes((10,), 10, 200, 200),
     "dvruette/lm1b": Sizes((), 0, 250_000, 250_000),
     "Salesforce/wikitext:wikitext-2-v1": Sizes((), 0, 9000, 10_000),
 }
@@ -115,7 +126,7 @@ def cost(item: Item, scale: str) -> Cost:
         training=_by_family((e, _training(e)) for e in trained),
         measuring=_by_family((e, _measuring(e, m)) for e, m in measured if m.probe not in _CURVATURE),
         curvature=sum(_measuring(e, m) for e, m in measured if m.probe in _CURVATURE),
-        runs=len(runs),
+        runs=sum(experiment.replicas for experiment in runs),
         trained=len(trained),
     )
 
@@ -131,11 +142,13 @@ def forward_operations(model: Model, data: Data) -> float:
     """Operations of one forward pass on one example: two for each multiplication with its addition."""
     sizes = _sizes(data)
     options = tuple(sorted(model.options.items()))
-    return _counted(model.family, options, sizes.shape, sizes.classes)
+    return _counted(model.family, options, sizes.shape, sizes.classes, tokens=data.sequence_length is not None)
 
 
 @functools.cache
-def _counted(family: str, options: tuple[tuple[str, Any], ...], shape: tuple[int, ...], classes: int) -> float:
+def _counted(
+    family: str, options: tuple[tuple[str, Any], ...], shape: tuple[int, ...], classes: int, *, tokens: bool
+) -> float:
     network = ns.models.family(family).build(
         shape,
         classes,
@@ -143,7 +156,7 @@ def _counted(family: str, options: tuple[tuple[str, Any], ...], shape: tuple[int
         generator=torch.Generator().manual_seed(0),
         **dict(options),
     )
-    example = torch.zeros(1, *shape, dtype=torch.int64 if len(shape) == 1 else torch.float32)
+    example = torch.zeros(1, *shape, dtype=torch.int64 if tokens else torch.float32)
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         network.eval()(example)
     return float(counter.get_total_flops())
@@ -173,9 +186,8 @@ def _training(experiment: Experiment) -> float:
 
 
 def _measuring(experiment: Experiment, measurement: Measurement) -> float:
-    return (
-        len(measurement.at) * _passes(experiment, measurement) * forward_operations(experiment.model, experiment.data)
-    )
+    times = len(measurement.at) * experiment.replicas
+    return times * _passes(experiment, measurement) * forward_operations(experiment.model, experiment.data)
 
 
 def _passes(experiment: Experiment, measurement: Measurement) -> float:
@@ -193,16 +205,44 @@ def _passes(experiment: Experiment, measurement: Measurement) -> float:
         "gradient_correlation": GRADIENT * max(2, batches) if independent else 2 * GRADIENT * batches,
         "gradient_norm": GRADIENT * batches,
         "penalty": batches,
+        "moments": batches,
         "batch_dependence": 2,
         "train_eval_gap": 2,
+        "channel_moments": 2 if options.get("channels") else 1,
+        "channel_moments_along_step": GRADIENT + number("points"),
+        "relative_loss": GRADIENT + number("points"),
+        "loss_along_gradient": GRADIENT * (1 + number("points")),
+        "covariate_shift": GRADIENT * int(experiment.model.options.get("depth") or 1),  # a gradient for each layer
+        "logit_gradients": 2,
+        "gradient_sums": 2 * GRADIENT,
+        "gradient_histogram": 2 * GRADIENT,
+        "backward_identity": GRADIENT,
+        "weight_gradient_norm": GRADIENT,
+        "explosion_rate": GRADIENT,
+        "gradient_symmetry": GRADIENT,
+        "isometry_gap": 1,
+        "batch_rank": batches,
+        "normalizer_jacobian": 1,
+        "aligned_isometry_gap": 1,
     }
     passes = {
         "evaluation": sizes.test if options.get("split") == "test" else sizes.validation,
+        "training_accuracy": number("examples"),
+        "batch_accuracy": number("examples") or 1000,
+        "gradient_noise": GRADIENT * _noise_examples(options),
+        "gaussian_products": 0,  # it has no network, and takes seconds
+        "fuss_catalan": 0,
         "batch_size_accuracy": sizes.test * len(str(options.get("sizes", "")).split()),
         **{probe: experiment.batch_size * count for probe, count in of_batch.items()},
         **{probe: PRODUCT * number("examples") * products for probe in _CURVATURE},
     }
     return float(passes[measurement.probe])
+
+
+def _noise_examples(options: Mapping[str, Any]) -> int:
+    """Examples whose gradient the noise takes at one step: each alone and all together, and every drawn minibatch."""
+    drawn = int(options.get("draws", 0)) * sum(map(int, str(options.get("sizes", "")).split()))
+    return len(str(options.get("lrs", "")).split()) * (2 * int(options.get("examples", 0)) + drawn)
 
 
 def _final_stage(experiments: tuple[Experiment, ...], final: Final | None) -> list[Experiment]:
@@ -233,6 +273,16 @@ def table(paper: Paper) -> str:
             _time(eight),
         )
         lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def table_of_trained(paper: Paper) -> str:
+    """What the items that train cost at laptop scale, as a table in Markdown: for networks that suit no GPU."""
+    lines = ["| item | networks at laptop scale | operations | two cores |", "|---|---:|---:|---:|"]
+    for item, found in ((item, cost(item, "laptop")) for item in paper.items):
+        if found.trained:
+            time = _time(found.hours(THREAD, workers=2))
+            lines.append(f"| {item.name} | {found.runs} | {found.total:.1e} | {time} |")
     return "\n".join(lines)
 
 

@@ -115,7 +115,8 @@ def test_couples_batch_is_true_exactly_when_one_example_changes_another(row, ndi
 # What each row must not feel, and what it must: y(a x) = y(x), y(x + b) = y(x) with b one number per channel, or one
 # number per example. Stated by hand, not derived from the rows.
 SCALE = {"batchnorm", "batchnorm_train", "layernorm", "bmlv", "lmbv", "prelayernorm", "regnorm", "preregnorm", "bnl2"}
-CHANNEL_SHIFT = {"batchnorm", "batchnorm_train", "bmlv"}
+SCALE |= {"lpnorm"}
+CHANNEL_SHIFT = {"batchnorm", "batchnorm_train", "bmlv", "lpnorm"}
 EXAMPLE_SHIFT = {"layernorm", "lmbv"}
 
 

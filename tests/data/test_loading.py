@@ -263,6 +263,7 @@ def test_arguments_out_of_range_are_refused():
     refused("image_size is for images and sequence_length for texts", "digits", image_size=3, sequence_length=3)
     refused("'digits': its images have one size. Leave image_size out", "digits", image_size=3)
     refused("'digits': it is no text. Leave sequence_length out", "digits", sequence_length=3)
+    refused("'declaration': it is a text. Give a sequence_length", "declaration")
 
 
 def test_a_size_is_refused_where_there_are_no_images(stored):

@@ -176,6 +176,7 @@ def test_what_cannot_be_streamed_is_refused(stored):
     refused("held_out must be at least 1, got 0", "digits", held_out=0)
     refused("vocabulary is for texts", "digits", vocabulary=300)
     refused("Data set 'digits': it is small. Use load", "digits")
+    refused("Data set 'declaration': it is small. Use load", "declaration", sequence_length=8)
     refused("Unknown data set: 'digit' is no built-in", "digit")
     table = {"a": [1.0, 2.0], "label": [0, 1]}
     refused("needs images with a label of type ClassLabel, or texts .* Use load for tables", stored(train=table))

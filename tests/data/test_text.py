@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from normscope.data import load
+from normscope.data.source import declaration
 from normscope.data.text import pack, text_column
 
 # Of 40 texts, each one a letter that is repeated; letters are tokens in alphabetical order.
@@ -165,6 +166,20 @@ def test_the_text_column_is_called_text_or_is_the_only_one():
     value = datasets.Value
     assert text_column({"title": value("string"), "text": value("string")}) == "text"
     assert text_column({"label": value("int64"), "line": value("large_string")}) == "line"
+
+
+def test_a_text_is_built_in():
+    data = load("declaration", sequence_length=16)
+    assert data.task == "language"
+    paragraphs = declaration()
+    assert paragraphs[0] == "The unanimous Declaration of the thirteen united States of America,"
+    assert sum(paragraph.startswith("He has ") for paragraph in paragraphs) == 17
+    assert len("\n".join(paragraphs)) == 8086
+    sequence = "|" + "|".join(paragraphs) + "|"
+    for piece in read(data.train, data.classes):
+        assert "".join(piece).replace("<|end|>", "|") in sequence
+    assert len(data.train) == (sum(len(paragraph) + 1 for paragraph in paragraphs[8:]) // 16)
+    assert load("declaration", sequence_length=16, vocabulary=300).num_classes == 300
 
 
 @pytest.mark.parametrize(

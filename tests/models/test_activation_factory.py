@@ -27,6 +27,8 @@ ASKED = {
         {"depth": 26, "width": 2, "stem": "small"},
         [(2, 1), *[(c, 1) for width in (2, 4, 8, 16) for _ in range(2) for c in (width, width, 4 * width)]],
     ),
+    "cifar_resnet": ((3, 8, 8), {"depth": 14, "width": 2}, [(c, 1) for c in (2, *[2] * 4, *[4] * 4, *[8] * 4)]),
+    "vgg": ((3, 8, 8), {"width": 2}, [(c, 1) for c in (2, 4, 8, 8, 16, 16, 16, 16)]),
     "transformer": ((5,), {"depth": 2, "dim": 8, "heads": 2, "hidden": 12, "dropout": 0.0}, [(12, 2)] * 2),
 }
 FAMILY = pytest.mark.parametrize("name", ASKED)
@@ -102,6 +104,13 @@ def test_recurrent_networks_have_no_relu_to_replace(seeded):
     with pytest.raises(ValueError, match="has gates and no ReLU"):
         FAMILIES["recurrent"].build(
             (5, 4), 3, normalizer=StandIn(), generator=seeded(0), activation_factory=lambda c, d: nn.ReLU()
+        )
+
+
+def test_deep_linear_networks_have_no_activation_to_replace(seeded):
+    with pytest.raises(ValueError, match="deep_linear has no activation"):
+        FAMILIES["deep_linear"].build(
+            (5,), 3, normalizer=StandIn(), generator=seeded(0), activation_factory=lambda c, d: nn.ReLU()
         )
 
 

@@ -17,8 +17,8 @@ PAGE = (Path(__file__).parents[2] / "docs" / "models.md").read_text()
 SIZES = re.findall(r"^\|[^|]*\| `(\w+)`, ([^|]*) \| ([\d,]+) \| (\d+) \|$", PAGE, re.MULTILINE)
 
 
-def test_there_are_seven_sizes():
-    assert len(SIZES) == 7
+def test_there_are_ten_sizes():
+    assert len(SIZES) == 10
 
 
 @pytest.mark.parametrize(("name", "arguments", "parameters", "places"), SIZES)

@@ -5,12 +5,34 @@ import inspect
 import pytest
 import torch
 
-from normscope.models import FAMILIES, MLP, Recurrent, ResNet, Transformer, WideResNet, family
+from normscope.models import (
+    FAMILIES,
+    MLP,
+    VGG,
+    CifarResNet,
+    DeepLinear,
+    DeepMLP,
+    Recurrent,
+    ResNet,
+    Transformer,
+    WideResNet,
+    family,
+)
 from normscope.nn import normalizer
 
 from .standin import StandIn
 
-CLASSES = {"mlp": MLP, "wrn": WideResNet, "resnet": ResNet, "transformer": Transformer, "recurrent": Recurrent}
+CLASSES = {
+    "mlp": MLP,
+    "wrn": WideResNet,
+    "resnet": ResNet,
+    "transformer": Transformer,
+    "recurrent": Recurrent,
+    "cifar_resnet": CifarResNet,
+    "vgg": VGG,
+    "deep_linear": DeepLinear,
+    "deep_mlp": DeepMLP,
+}
 
 
 def build(name, shape, generator, **options):
@@ -24,18 +46,25 @@ def equal_weights(one, two):
 
 
 def test_the_families_are_these_and_each_builds_its_class(seeded):
-    assert tuple(FAMILIES) == ("mlp", "wrn", "resnet", "transformer", "recurrent")
-    shapes = {"mlp": (4, 4), "wrn": (3, 8, 8), "resnet": (3, 8, 8), "transformer": (6,), "recurrent": (6,)}
+    assert tuple(FAMILIES) == tuple(CLASSES)
+    shapes = dict.fromkeys(("wrn", "resnet", "cifar_resnet", "vgg"), (3, 8, 8)) | {
+        "transformer": (6,),
+        "recurrent": (6,),
+    }
     small = {
         "mlp": {"depth": 2, "width": 8},
         "wrn": {"depth": 8, "width": 1},
         "resnet": {"depth": 26, "width": 2},
         "transformer": {"dim": 8, "hidden": 8, "heads": 2, "depth": 1},
         "recurrent": {"hidden": 8},
+        "cifar_resnet": {"depth": 8, "width": 2},
+        "vgg": {"width": 2},
+        "deep_linear": {"depth": 3},
+        "deep_mlp": {"depth": 2, "width": 8},
     }
     for name, row in FAMILIES.items():
         assert row.name == name
-        assert isinstance(build(name, shapes[name], seeded(0), **small[name]), CLASSES[name])
+        assert isinstance(build(name, shapes.get(name, (4, 4)), seeded(0), **small[name]), CLASSES[name])
 
 
 @pytest.mark.parametrize(
@@ -75,6 +104,27 @@ def test_the_families_are_these_and_each_builds_its_class(seeded):
         ),
         ("recurrent", (6, 5), {"layers": 2}, lambda **a: Recurrent(5, 10, layers=2, **a)),
         ("recurrent", (3, 9, 4), {}, lambda **a: Recurrent(12, 10, **a)),
+        (
+            "cifar_resnet",
+            (3, 8, 8),
+            {"depth": 8, "width": 4, "norm_at": "last", "shortcut": "padding", "init": "he"},
+            lambda **a: CifarResNet(3, 10, depth=8, width=4, norm_at="last", shortcut="padding", init="he", **a),
+        ),
+        ("vgg", (1, 8, 8), {"depth": 13, "width": 2}, lambda **a: VGG(1, 10, depth=13, width=2, **a)),
+        (
+            "deep_linear",
+            (2, 5),
+            {"depth": 3, "width": 4},
+            lambda activation_factory=None, **a: DeepLinear(10, 10, depth=3, width=4, **a),
+        ),
+        (
+            "deep_mlp",
+            (2, 5),
+            {"depth": 3, "width": 4, "weights": "xavier", "activation": "sin", "gain": 1, "gain_exponent": 0.4},
+            lambda **a: DeepMLP(
+                10, 10, depth=3, width=4, weights="xavier", activation="sin", gain=1, gain_exponent=0.4, **a
+            ),
+        ),
     ],
 )
 def test_a_family_builds_what_its_constructor_does(name, shape, options, same, seeded):
@@ -130,6 +180,8 @@ def test_unknown_and_missing_options_and_those_of_another_type_are_refused(seede
     [
         ("wrn", (64,), "images"),
         ("resnet", (8, 8), "images"),
+        ("cifar_resnet", (64,), "images"),
+        ("vgg", (64,), "images"),
         ("transformer", (3, 8, 8), "texts"),
         ("recurrent", (3, 4, 8, 8), "texts, sequences and images"),
     ],

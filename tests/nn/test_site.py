@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 
 import pytest
 import torch
@@ -42,6 +43,7 @@ BY_HAND = {
     "regnorm": lambda z: z / rms(z, 1, 2, 3),
     "preregnorm": lambda z: z / std(z, 1, 2, 3),
     "bnl2": lambda z: z / z.square().sum((0, 2, 3), keepdim=True).sqrt(),
+    "lpnorm": lambda z: (z - mean(z, 0, 2, 3)) / (mean((z - mean(z, 0, 2, 3)).abs(), 0, 2, 3) + EPS),
 }
 
 
@@ -73,6 +75,14 @@ def test_channel_statistics_are_taken_at_each_position():
     z = draw(4, 5, 3, 2)
     y = ns.normalizer("layernorm", over="channels").site(5, dtype=torch.float64)(z)
     torch.testing.assert_close(y, (z - mean(z, 1)) / std(z, 1))
+
+
+def test_bnl2_rms_divides_by_the_mean_square_of_the_batch():
+    z = torch.randn(6, 5, dtype=torch.float64)
+    y = ns.normalizer("bnl2", moment="rms").site(5, ndim=2)(z)
+    torch.testing.assert_close(y, z / z.square().mean(0).sqrt())
+    torch.testing.assert_close(y, math.sqrt(6) * ns.normalizer("bnl2").site(5, ndim=2)(z))
+    assert ns.normalizer("bnl2", moment="norm") == ns.normalizer("bnl2")
 
 
 def test_lmbv_rms_divides_by_the_second_moment():
@@ -302,6 +312,8 @@ def test_a_layer_that_a_row_cannot_change_is_refused():
         ("batchnorm", {"eps": "small"}, "Option eps of batchnorm must be a finite number"),
         ("batchnorm", {"momentum": 2}, "Option momentum of batchnorm must be between 0 and 1, or None, got 2"),
         ("layernorm", {"affine": 1}, "Option affine of layernorm must be True or False, got 1"),
+        ("bnl2", {"moment": "std"}, "Option moment of bnl2 must be one of norm, rms, got 'std'"),
+        ("lmbv", {"moment": "norm"}, "Option moment of lmbv must be one of std, rms, got 'norm'"),
         ("regnorm", {"penalty": "E"}, "Option penalty of regnorm must be one of A, B, C, D, got 'E'"),
         ("regnorm", {"penalty": "B", "penalty_unbiased": True}, "penalty_unbiased goes with penalty form 'A'"),
     ],

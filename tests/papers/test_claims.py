@@ -9,6 +9,7 @@ import pytest
 
 from normscope.study import judge
 from normscope_papers.is_batch_norm_unique import PAPER
+from normscope_papers.is_batch_norm_unique.claims.minimized import best_rate
 
 from .synthetic import frame
 from .worlds import WORLDS
@@ -76,6 +77,14 @@ def test_where_theory_or_another_paper_disagrees_both_sides_are_claims():
         assert CLAIMS[f"{side}-paper"].remark == CLAIMS[f"{side}-theory"].remark != ""
     assert sides == {"c17-wrn", "c17-mlp", "c17-regnorm", "c18-layernorm", "c18-regnorm"}
     assert CLAIMS["c09-batchnorm"].remark == CLAIMS["c09-other-meaning"].remark != ""
+
+
+def test_a_rate_that_a_seed_did_not_survive_is_not_the_best():
+    rows = pd.concat([world("c06-best-rate", {0: 0.1}), world("c06-best-rate", {1: 0.1})])
+    assert best_rate(rows) == 1e-3
+    lost = (rows["lr"] == 1e-3) & (rows["seed"] == 1) & (rows["step"] == 100)
+    assert best_rate(rows[~lost]) == 3e-3
+    assert best_rate(rows[rows["kind"] == "init"]) is None
 
 
 def test_accuracy_by_step_1000_is_not_judged_before_step_1000():

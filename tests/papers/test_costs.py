@@ -66,7 +66,7 @@ def test_products_with_the_hessian_are_counted_apart():
     item = with_fields("fig4", at=(0, 3), examples=16, lanczos_steps=8, lanczos_starts=2, seeds=1)
     found = cost(item, "smoke")
     forward = forward_operations(wide_resnet(depth=8, width=1, skips=False), Data(name="digits"))
-    assert found.curvature == pytest.approx(2 * 2 * 8 * 2 * 16 * PRODUCT * forward)
+    assert found.curvature == pytest.approx(2 * 8 * 2 * 16 * PRODUCT * forward)
     assert found.total == pytest.approx(found.training["wrn"] + found.measuring["wrn"] + found.curvature)
 
 

@@ -4,12 +4,23 @@ from __future__ import annotations
 
 import pytest
 
+from normscope.report import LOG_STEP
 from normscope.study import Study
 from normscope.study.paper import study_of
 from normscope_papers.is_batch_norm_unique import PAPER
 
 from .synthetic import Row, ended, frame, row
-from .worlds import batches, final_layer, gradients, layer_gradients, norms, propagation, spectrum, through_steps
+from .worlds import (
+    batches,
+    final_layer,
+    gradients,
+    layer_gradients,
+    minimized,
+    norms,
+    propagation,
+    spectrum,
+    through_steps,
+)
 
 
 def drawn(item: str, rows: list[Row], scale: str = "laptop"):
@@ -58,6 +69,7 @@ def test_figure_3_is_drawn_from_the_final_stage_against_the_step():
     rows = [found if found["trial"] == "search" else found | {"trial": "final-x"} for found in rows]
     accuracy, final, similar = drawn("fig3", rows).panels
     assert accuracy.series[0].x == (0.0, 50.0, 100.0)
+    assert accuracy.x == final.x == similar.x == LOG_STEP
     assert accuracy.series[0].y == pytest.approx((0.1, 0.3, 0.5))
     assert final.series[0].y == pytest.approx((0.1, 0.6, 0.4))
     assert similar.title == "(c) gradients, similar batches"
@@ -75,7 +87,7 @@ def test_spectra_are_densities_one_panel_a_normalizer_of_the_first_seed(item):
     assert figure.name == f"{item}_spectral_density_step50"
     assert [labels(panel) for panel in figure.panels] == [[("batchnorm", "measured")], [("layernorm", "measured")]]
     assert max(figure.panels[0].series[0].x) < 3  # nothing of the second seed
-    assert "128 training examples" in figure.caption
+    assert f"{PAPER.item(item).fields['laptop']['examples']} training examples" in figure.caption
 
 
 def test_figure_6_has_logarithmic_axes_and_drops_what_has_not_converged():
@@ -83,10 +95,10 @@ def test_figure_6_has_logarithmic_axes_and_drops_what_has_not_converged():
     rows += through_steps("fig6", "sharpness", "lambda_max", batchnorm=(9.0, 3.0, 2.0))
     rows += through_steps("fig6", "sharpness", "lambda_min", batchnorm=(-9.0, -1.0, 0.5))
     ratio, largest, negative = drawn("fig6", rows).panels
-    assert ratio.series[0].x == (51.0, 101.0)  # steps are drawn from 1
+    assert ratio.series[0].x == (50.0, 100.0)
     assert largest.series[0].y == pytest.approx((9.0, 3.0, 2.0))
     assert negative.series[0].y == pytest.approx((9.0, 1.0))
-    assert all(panel.x.log and panel.y.log for panel in (ratio, largest, negative))
+    assert all(panel.x == LOG_STEP and panel.y.log for panel in (ratio, largest, negative))
 
 
 def test_figure_5_has_a_panel_for_each_training_batch_with_running_statistics_as_level_lines():
@@ -121,16 +133,15 @@ def test_app11_has_the_sampling_floor_as_theory():
 
 def test_the_propagation_check_sets_before_beside_after():
     rows = propagation("propagation", bmlv=(0.5, 0.2), layernorm=(0.9, 0.9))
-    rows += [
-        row("propagation", "regnorm", "information_propagation", "correlation", value, depth=depth, step=step)
-        for step, value in ((0, 0.9), (10, 0.3))
-        for depth in (1, 2)
-    ]
-    before, after = drawn("propagation", rows).panels
-    for panel, value in ((before, 0.9), (after, 0.3)):
+    rows += minimized(0.1, lr=3e-4) + minimized(0.2, lr=1e-3)
+    before, *after, falling = drawn("propagation", rows).panels
+    assert [panel.title for panel in after] == ["after minimizing R, lr=0.0003", "after minimizing R, lr=0.001"]
+    for panel, left in ((before, 1.0), *zip(after, (0.1, 0.2), strict=True)):
         by_norm = {line.normalizer: line.y for line in panel.series}
-        assert by_norm["regnorm"] == pytest.approx((value, value))
+        assert by_norm["regnorm"] == pytest.approx((0.2 + 0.4 * left, 0.4 + 0.4 * left))
         assert by_norm["bmlv"] == pytest.approx((0.5, 0.2))
+    assert labels(falling) == [("regnorm, lr=0.0003", "measured"), ("regnorm, lr=0.001", "measured")]
+    assert falling.series[0].x == (0.0, 50.0, 100.0)
 
 
 @pytest.mark.parametrize("item", ["app9", "app10"])

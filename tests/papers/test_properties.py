@@ -7,6 +7,7 @@ import math
 import pytest
 
 import normscope as ns
+from normscope.probes.moments import QUANTITIES
 from normscope.study import Effect
 from normscope.study.paper import study_of
 from normscope_papers.is_batch_norm_unique import PAPER
@@ -40,12 +41,27 @@ def test_signs_change_at_the_limits_of_the_rule(one):
         assert one.sign((one.plus + one.minus) / 2) == "~"
 
 
-def init(probe: str, name: str, value: float):
-    return row("table2", "regnorm", probe, name, value, kind="init")
+def init(probe: str, name: str, value: float, **more: int):
+    return row("table2", "regnorm", probe, name, value, kind="init", **more)
+
+
+def moments(**by_quantity: tuple[float, ...]):
+    """The numbers of two sites; those that are not given are 0."""
+    quantities = dict.fromkeys(QUANTITIES, (0.0, 0.0)) | by_quantity
+    return [
+        init("moments", name, value, depth=depth)
+        for name, values in quantities.items()
+        for depth, value in enumerate(values, start=1)
+    ]
 
 
 ROWS = {
-    "consistent": (through_steps("app11", "penalty", "R", regnorm=(0.9, 0.9, 0.05)), 0.05, "+"),
+    # Centered over the batch and scaled over the layer: the squared distances of two sites are 0.04 and 0.16.
+    "consistent": (
+        moments(batch_mean=(0.0, 0.1), layer_mean=(0.5, 0.9), batch_rms=(9.0, 9.0), layer_rms=(1.2, 0.6)),
+        0.1,
+        "+",
+    ),
     "faster": (through_steps("fig3", "evaluation", "test_accuracy", batchnorm=(0.5,), regnorm=(0.3,)), 0.6, "-"),
     "allows": (ended("fig3", "regnorm", 0.17), 0.17, "~"),
     "suppresses": (sharpness("lambda_ratio", none=(1, 1, 4), regnorm=(9, 9, 2)), 0.5, "+"),
@@ -65,6 +81,19 @@ def test_each_property_is_read_from_its_rows(key, rows, value, sign):
     assert found.by_seed == {0: pytest.approx(value)}
     assert one.sign(found.interval().mean) == sign
     assert all(math.isnan(v) for v in one.measured(frame(rows), "bmlv").by_seed.values())
+
+
+@pytest.mark.parametrize(
+    ("given", "value"),
+    [
+        ({"batch_mean": (0.6, 0.6), "layer_mean": (0.8, 0.0), "batch_rms": (1.0, 1.0), "layer_rms": (1.0, 1.0)}, 0.32),
+        ({"batch_rms": (1.0, 1.0), "batch_spread": (0.3, 0.1), "layer_rms": (1.2, 1.2)}, 0.04),
+        ({"batch_rms": (3.0, 3.0), "layer_rms": (2.0, 2.0)}, 1.0),
+    ],
+)
+def test_consistency_takes_centering_and_scaling_each_where_it_is_better_over_all_sites(given, value):
+    found = PROPERTIES[0].measured(frame(moments(**given)), "regnorm")
+    assert found.by_seed == {0: pytest.approx(value)}
 
 
 def test_growth_is_that_of_the_squared_norm_per_layer():

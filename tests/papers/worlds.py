@@ -137,19 +137,35 @@ def failed(item: str, plain: str, gain: float, *, norm: str = "layernorm", basel
     ]
 
 
-def minimized(name: str, *curves: tuple[float, ...]) -> Rows:
-    """RegNorm's correlations at two sites, before and after its penalty was minimized."""
+def minimized(left: float, *, lr: float = 3e-4, penalty: float = 0.1) -> Rows:
+    """RegNorm's correlations and R at two sites, before and after R was minimized at this rate.
+
+    So much of the distance to BMLV's correlations of 0.2 and 0.4 is left.
+    """
+    where = {"condition": f"lr={lr:g}", "lr": lr}
     return [
-        row("propagation", "regnorm", "information_propagation", name, value, depth=depth, step=step, condition="alone")
-        for step, curve in zip((0, 100), curves, strict=True)
-        for depth, value in enumerate(curve, start=1)
+        row("propagation", "regnorm", probe, name, value, depth=depth, step=step, **where)
+        for step, share, r in ((0, 1.0, 0.9), (50, 0.0, 0.0), (100, left, penalty))
+        for depth, near in ((1, 0.2), (2, 0.4))
+        for probe, name, value in (
+            ("information_propagation", "correlation", near + 0.4 * share),
+            ("penalty", "R", r * depth / 1.5),
+        )
     ]
+
+
+def rates(left: float) -> Rows:
+    """Four rates, of which the third leaves the smallest R and so much of the distance; another is nearer to BMLV."""
+    others = minimized(0.9, lr=1e-4, penalty=0.5) + minimized(0.8) + minimized(0.0, lr=3e-3, penalty=0.06)
+    return others + minimized(left, lr=1e-3, penalty=0.05)
 
 
 def minimized_growth(growth: float) -> Rows:
     rows = []
     for step, factor in ((0, 1.0), (100, growth)):
-        rows += [found | {"kind": "train", "lr": 0.1, "step": step} for found in norms("propagation", regnorm=factor)]
+        for lr, grown in ((3e-4, factor), (1e-3, 9.0)):
+            own = {"kind": "train", "lr": lr, "condition": f"lr={lr:g}", "step": step, "trial": f"lr={lr:g}"}
+            rows += [found | own for found in norms("propagation", regnorm=grown)]
     return rows
 
 
@@ -251,13 +267,11 @@ WORLDS: dict[str, World] = {
     "c05-more": World(lambda v: norms("fig2", batchnorm=1.0 + v, layernorm=1.0, weightnorm=0.9), 0.05, 0.5),
     "c05-skips": World(lambda v: norms("app2", batchnorm=v), 1.0, 1.3),
     "c06-minimized": World(
-        lambda v: (
-            propagation("propagation", bmlv=(0.2, 0.4))
-            + minimized("correlation", (0.6, 0.8), (0.2 + 0.4 * v, 0.4 + 0.4 * v))
-        ),
+        lambda v: propagation("propagation", bmlv=(0.2, 0.4)) + minimized(v) + minimized(0.9, lr=1e-3, penalty=0.01),
         0.1,
         0.6,
     ),
+    "c06-best-rate": World(lambda v: propagation("propagation", bmlv=(0.2, 0.4)) + rates(v), 0.1, 0.6),
     "c07-accuracy": World(_accuracies, 0.3, 0.7),
     "c07-layernorm": World(_lagging, 0.0, 0.2),
     "c08-low": World(lambda v: final_layer(batchnorm=(v, 0.9)), 0.2, 0.8),

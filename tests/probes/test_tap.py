@@ -63,6 +63,31 @@ def test_what_a_visit_returns_takes_the_outputs_place() -> None:
     assert module(torch.zeros(1)) == 0
 
 
+def test_the_input_side_sees_what_the_module_is_given_and_can_replace_it() -> None:
+    module, seen = nn.ReLU(), []
+
+    def visit(label: str, value: Tensor) -> Tensor:
+        seen.append((label, value.item()))
+        return value + 3
+
+    with tap({"relu": module}, visit, side="input"):
+        assert module(module(torch.tensor(-2.0))) == 4
+    assert module(torch.tensor(-2.0)) == 0
+    assert seen == [("relu", -2.0), ("relu#2", 1.0)]
+
+
+def test_an_input_that_is_not_one_floating_tensor_is_refused() -> None:
+    module = nn.Identity()
+    with (
+        pytest.raises(
+            TypeError, match=r"A site's input is one floating-point tensor, but 'same' was given torch.int64"
+        ),
+        tap({"same": module}, lambda label, value: None, side="input"),
+    ):
+        module(torch.zeros(1, dtype=torch.int64))
+    assert not module._forward_pre_hooks
+
+
 def test_hooks_are_removed_when_the_block_raises() -> None:
     module = nn.Identity()
     with pytest.raises(KeyError), tap({"": module}, lambda label, output: None):

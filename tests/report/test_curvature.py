@@ -119,17 +119,17 @@ def test_a_spectrum_that_is_not_finite_is_not_drawn():
     assert spectra(rows) == {}
 
 
-def test_sharpness_is_drawn_against_the_step_plus_one_on_log_axes():
+def test_sharpness_is_drawn_against_the_step_on_log_axes_that_begin_at_zero():
     rows = trained("a", best=0.3)
     rows += synthetic.sharpness("a", 0.1, 0, 8.0, 2.0, -4.0)
     rows += synthetic.sharpness("a", 0.1, 9, 1.0, 1.0, -1.0)
     rows += synthetic.sharpness("a", 0.3, 9, 30.0, 10.0, 0.5)
     figure = curvature.sharpness(synthetic.frame(rows), recipe())
     largest, ratio, smallest = figure.panels
-    assert all(panel.x.log and panel.y.log for panel in figure.panels)
-    assert (line(largest, "a").x, line(largest, "a").y) == ((1, 10), pytest.approx((8, 30)))
+    assert all(panel.x.log and panel.x.shift == 1 and panel.y.log for panel in figure.panels)
+    assert (line(largest, "a").x, line(largest, "a").y) == ((0, 9), pytest.approx((8, 30)))
     assert line(ratio, "a").y == pytest.approx((4, 3))
-    assert (line(smallest, "a").x, line(smallest, "a").y) == ((1,), pytest.approx((4,)))
+    assert (line(smallest, "a").x, line(smallest, "a").y) == ((0,), pytest.approx((4,)))
 
 
 def test_what_has_not_converged_is_left_out():
@@ -137,7 +137,7 @@ def test_what_has_not_converged_is_left_out():
     late = synthetic.sharpness("a", 0.1, 9, 30.0, 10.0, -0.5)
     late[0]["value"], late[1]["value"], late[-1]["value"] = 0.0, 0.0, math.nan
     panels = curvature.sharpness(synthetic.frame(rows + late), recipe()).panels
-    assert [line(panel, "a").x for panel in panels] == [(1,)] * 3
+    assert [line(panel, "a").x for panel in panels] == [(0,)] * 3
 
 
 def test_a_record_without_curvature_has_neither_figure(drawn):

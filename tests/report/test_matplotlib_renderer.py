@@ -68,6 +68,25 @@ def test_a_log_axis_has_labels_however_short_it_is(values):
     assert len(set(axes.yaxis.get_major_formatter().format_ticks(places)) - {""}) >= 2
 
 
+def test_a_shifted_axis_places_zero_and_marks_values_as_they_are():
+    steps = (0.0, 1.0, 9.0, 99.0, 200.0)
+    line = Series("batchnorm", "measured", steps, steps, steps, steps, ())
+    panel = Panel("", Axis("step", log=True, shift=1.0), Axis("y"), (line,))
+    (axes,) = matplotlib_renderer._line_figure(LineFigure("f", "F", "", (panel,))).axes
+    places = [axes.transData.transform((step, 0))[0] for step in steps]
+    from_zero = (np.array(places) - places[0]) / (places[3] - places[0])
+    np.testing.assert_allclose(from_zero, np.log10(np.array(steps) + 1) / 2, atol=1e-9)
+    assert axes.get_xlim()[0] < 0 < 200 < axes.get_xlim()[1]
+    assert [label.get_text() for label in axes.get_xticklabels()] == ["0", "1", "10", "100"]
+
+
+def test_a_shifted_axis_takes_lines_without_a_band():
+    nothing = (math.nan,) * 3
+    line = Series("batchnorm", "measured", (0.0, 1.0, 3.0), (0.8, 0.7, 0.1), nothing, nothing, ())
+    panel = Panel("", Axis("step", log=True, shift=1.0), Axis("R", log=True, bounds=(1e-3, 1.0)), (line,))
+    matplotlib_renderer.render(LineFigure("f", "F", "", (panel,)), "png")
+
+
 def test_log_axes_both_ways_and_bounds_are_kept_to():
     line = Series("batchnorm", "measured", (1.0, 10.0, 100.0), (1e-12, 1.0, 1e3), (math.nan,) * 3, (math.nan,) * 3, ())
     panel = Panel("", Axis("x", log=True), Axis("y", log=True, bounds=(1e-10, 1e2)), (line,))

@@ -60,6 +60,20 @@ def test_axes_have_titles_with_units_and_scales():
     assert (chart["layout"]["xaxis"]["type"], chart["layout"]["yaxis"]["type"]) == ("linear", "log")
 
 
+def test_a_shifted_axis_places_zero_and_tells_values_as_they_are():
+    steps = (0.0, 9.0, 99.0)
+    line = Series("batchnorm", "measured", steps, steps, steps, steps, ())
+    panel = Panel("", Axis("step", log=True, shift=1.0), Axis("y"), (line,))
+    (chart,) = plotly_renderer.charts(LineFigure("f", "F", "", (panel,)))
+    band, drawn = chart["data"]
+    axis = chart["layout"]["xaxis"]
+    assert (axis["type"], axis["tickvals"], axis["ticktext"]) == ("log", [1, 2, 11], ["0", "1", "10"])
+    assert drawn["x"] == [1, 10, 100]
+    assert drawn["text"] == [0, 9, 99]
+    assert "step: %{text}<br>" in drawn["hovertemplate"]
+    assert band["x"] == [1, 10, 100, 100, 10, 1, None]
+
+
 def test_a_name_is_no_markup_to_plotly():
     ((chart),) = plotly_renderer.charts(figure(series("<b>&x</b>")))
     line = chart["data"][-1]

@@ -76,6 +76,15 @@ def test_a_loss_just_below_the_limit_is_trained_on():
     assert model.weight.item() == 0.5
 
 
+def test_the_limit_may_be_raised_for_a_network_that_begins_above_it():
+    for value, diverged in ((10 * DIVERGED_LOSS, False), (200 * DIVERGED_LOSS, True)):
+        model, objective = quadratic(1.0)
+        batch = torch.tensor(value, dtype=torch.float64)
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.5)
+        (step,) = fit(objective, [batch], optimizer, diverged_loss=100 * DIVERGED_LOSS)
+        assert step.diverged == diverged
+
+
 def test_stopping_early_takes_no_further_step():
     model, objective = quadratic(1.0)
     batches = itertools.repeat(torch.zeros((), dtype=torch.float64))

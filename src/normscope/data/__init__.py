@@ -1,8 +1,9 @@
-"""Named data sets as tensors: the embedded one, a local directory, or the Hugging Face hub."""
+"""Named data sets as tensors: the built-in ones, a local directory, or the Hugging Face hub."""
 
 from normscope.data.augment import crop_flip
 from normscope.data.batches import ShuffledBatches, even_batches, shuffled_batches
 from normscope.data.dataset import Dataset, Split, Task
+from normscope.data.holding import hold
 from normscope.data.loading import load
 from normscope.data.streamed import StreamedBatches, StreamSplit
 from normscope.data.streaming import Stream, stream
@@ -17,6 +18,7 @@ __all__ = [
     "Task",
     "crop_flip",
     "even_batches",
+    "hold",
     "load",
     "shuffled_batches",
     "stream",

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import torch
 from torch import Tensor
 
-Task: TypeAlias = Literal["classification", "language"]
+if TYPE_CHECKING:
+    from normscope.data.streamed import StreamSplit
+
+Task: TypeAlias = Literal["classification", "language", "regression"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -17,7 +20,7 @@ class Split:
 
     Attributes:
         inputs: (N, C, H, W) images or (N, F) features, float32, standardized; or (N, T) tokens, int64.
-        targets: (N,) classes, or (N, T) next tokens; int64.
+        targets: (N,) classes, or (N, T) next tokens; int64. Of a regression (N, K) real numbers.
     """
 
     inputs: Tensor
@@ -46,7 +49,8 @@ class Dataset:
         classes: their names; of a text, its tokens.
         sha256: of the values read, before standardization, with the classes and the division into splits.
         note: what was decided in loading, such as which splits were cut from the training split.
-        task: "classification", or "language" for a text.
+        task: "classification", "language" for a text, or "regression" of `num_classes` real numbers.
+        streamed: every training example, read as it is needed, where `train` holds some of them; see `hold`.
     """
 
     name: str
@@ -58,6 +62,7 @@ class Dataset:
     sha256: str
     note: str
     task: Task = "classification"
+    streamed: StreamSplit[Any] | None = None
 
     @property
     def input_shape(self) -> tuple[int, ...]:

@@ -14,9 +14,9 @@ from normscope.data.dataset import Dataset, Split
 from normscope.data.division import Part, divide
 from normscope.data.hub import fetch
 from normscope.data.images import without_equal_channels
-from normscope.data.naming import BUILT_IN, check_name, check_options, naming
+from normscope.data.naming import EXAMPLES, TEXTS, check_name, check_options, naming
 from normscope.data.source import Source, Values
-from normscope.data.text import as_splits
+from normscope.data.text import as_splits, stored_texts
 
 
 def load(
@@ -51,9 +51,9 @@ def load(
     done.
 
     Args:
-        name: "digits" (scikit-learn's, 1x8x8), a local directory, or a hub id such as "uoft-cs/cifar10", followed by
-            the configuration where there are several, "Salesforce/wikitext:wikitext-2-v1"; the last two through
-            `datasets.load_dataset`.
+        name: "digits" (scikit-learn's, 1x8x8), "declaration" (of Independence, a text of 8,000 characters), a local
+            directory, or a hub id such as "uoft-cs/cifar10", followed by the configuration where there are several,
+            "Salesforce/wikitext:wikitext-2-v1"; the last two through `datasets.load_dataset`.
         validation_fraction: of the training split, for each split that is missing; between 0 and 1/2.
         max_train: at most so many training examples; images are chosen in proportion to the classes before any is
             decoded.
@@ -80,10 +80,10 @@ def load(
     with naming(name):
         if sequence_length is None:
             return _examples(name, image_size, validation_fraction, max_train, max_eval)
-        if name in BUILT_IN:
+        if name in EXAMPLES:
             raise ValueError("it is no text. Leave sequence_length out.")
         splits, learned, notes = as_splits(
-            fetch(name),
+            {"train": TEXTS[name]()} if name in TEXTS else stored_texts(fetch(name)),
             sequence_length=sequence_length,
             vocabulary=vocabulary,
             validation_fraction=validation_fraction,
@@ -99,7 +99,7 @@ def load(
         test=splits["test"],
         num_classes=len(learned.tokens),
         classes=learned.tokens,
-        sha256=_digest(learned.tokens, values, targets),
+        sha256=digest(learned.tokens, values, targets),
         note="; ".join(notes),
         task="language",
     )
@@ -113,7 +113,7 @@ def _examples(
     parts, notes = divide(labels, validation_fraction=validation_fraction, max_train=max_train, max_eval=max_eval)
     values = _read(source, parts)
     targets = {role: labels[part.table][part.rows] for role, part in parts.items()}
-    sha256 = _digest(source.classes, values, targets)
+    sha256 = digest(source.classes, values, targets)
     inputs = _standardize(values)
     splits = {role: Split(inputs[role], targets[role]) for role in parts}
     return Dataset(
@@ -129,11 +129,13 @@ def _examples(
 
 
 def _source(name: str, image_size: int | None) -> Source:
-    if name not in BUILT_IN:
+    if name in TEXTS:
+        raise ValueError("it is a text. Give a sequence_length.")
+    if name not in EXAMPLES:
         return as_source(fetch(name), image_size)
     if image_size is not None:
         raise ValueError("its images have one size. Leave image_size out.")
-    return BUILT_IN[name]()
+    return EXAMPLES[name]()
 
 
 def _read(source: Source, parts: Mapping[str, Part]) -> dict[str, Values]:
@@ -153,7 +155,8 @@ def _read(source: Source, parts: Mapping[str, Part]) -> dict[str, Values]:
     return values
 
 
-def _digest(classes: tuple[str, ...], values: Mapping[str, np.ndarray], targets: Mapping[str, Tensor]) -> str:
+def digest(classes: tuple[str, ...], values: Mapping[str, np.ndarray], targets: Mapping[str, Tensor]) -> str:
+    """SHA-256 of the classes' names, and of the values and targets of each split with its name."""
     digest = hashlib.sha256(repr(classes).encode())
     for role, part in values.items():
         digest.update(repr((role, part.shape, part.dtype.str)).encode())

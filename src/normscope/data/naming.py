@@ -8,9 +8,11 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from normscope.data.source import digits
+from normscope.data.source import declaration, digits
 
-BUILT_IN = {"digits": digits}
+EXAMPLES = {"digits": digits}
+TEXTS = {"declaration": declaration}
+BUILT_IN = (*EXAMPLES, *TEXTS)
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+(:[\w.-]+)?")
 
 

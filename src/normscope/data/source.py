@@ -1,10 +1,11 @@
-"""What every kind of data set looks like before a row of it is read, and the embedded one."""
+"""What every kind of data set looks like before a row of it is read, and the two that are built in."""
 
 from __future__ import annotations
 
 import importlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from types import ModuleType
 
 import numpy as np
@@ -47,6 +48,15 @@ def digits() -> Source:
     pixels: npt.NDArray[np.uint8] = bunch.images.astype(np.uint8)[..., None]
     table = Table(torch.as_tensor(bunch.target, dtype=torch.int64), lambda rows: pixels[rows.numpy()])
     return Source(tuple(str(name) for name in bunch.target_names), {"train": table})
+
+
+def declaration() -> list[str]:
+    """Read the unanimous Declaration of the thirteen united States of America, 1776: 40 paragraphs, one split.
+
+    In the public domain. Spelled as on the engrossed parchment, without its dashes and signatures: 8,000 characters, a
+    text to try a language model on, and too short to learn from.
+    """
+    return (Path(__file__).parent / "declaration.txt").read_text(encoding="utf-8").splitlines()
 
 
 def require(module: str) -> ModuleType:

@@ -35,8 +35,18 @@ def text_column(features: Mapping[str, Any]) -> str:
     raise ValueError(f"{found}, so it is not clear what the text is. Call that column text.")
 
 
+def stored_texts(tables: Mapping[str, Any]) -> dict[str, list[str]]:
+    """The texts of each split of a `DatasetDict`, empty ones left out.
+
+    Raises:
+        ValueError: no text column, or a missing text.
+    """
+    column = text_column(next(iter(tables.values())).features)
+    return {split: _texts(rows, split, column) for split, rows in tables.items()}
+
+
 def as_splits(
-    tables: Mapping[str, Any],
+    stored: Mapping[str, list[str]],
     *,
     sequence_length: int,
     vocabulary: int | None,
@@ -44,13 +54,11 @@ def as_splits(
     max_train: int | None,
     max_eval: int | None,
 ) -> tuple[dict[str, Split], Vocabulary, list[str]]:
-    """Divide the rows of a `DatasetDict`, learn the vocabulary from those of training, and pack each split.
+    """Divide the stored texts, learn the vocabulary from those of training, and pack each split.
 
     Raises:
-        ValueError: no text column, a missing text, nothing to cut from, a split shorter than one example.
+        ValueError: nothing to cut from, a split shorter than one example.
     """
-    column = text_column(next(iter(tables.values())).features)
-    stored = {split: _texts(rows, split, column) for split, rows in tables.items()}
     texts, notes = _divide(stored, validation_fraction)
     learned = learn(texts["train"], vocabulary)
     notes += [learned.note, "texts are packed: an example may begin inside one text and end inside another"]

@@ -8,6 +8,7 @@ from normscope.linalg.eigenpairs import Eigenpairs, ritz_pairs, top_eigenpairs
 from normscope.linalg.estimate import Estimate
 from normscope.linalg.lanczos import Tridiagonal, lanczos
 from normscope.linalg.operators import DenseOperator, LinearOperator
+from normscope.linalg.products import product_singular_values
 from normscope.linalg.quadrature import Quadrature, averaged_quadrature, quadrature
 from normscope.linalg.sampling import Distribution, gaussian, rademacher
 from normscope.linalg.smoothing import default_width, grid, smooth
@@ -35,6 +36,7 @@ __all__ = [
     "gaussian",
     "grid",
     "lanczos",
+    "product_singular_values",
     "quadrature",
     "rademacher",
     "ritz_pairs",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Literal, TypeAlias, TypeVar
 
 import torch
@@ -53,6 +53,11 @@ def embedding(vocabulary: int, features: int, *, generator: torch.Generator) -> 
     return _draw(layer, generator, lambda weight: nn.init.normal_(weight, generator=generator))
 
 
+def drawn(layer: Layer, generator: torch.Generator, initialize: Callable[[Tensor], object]) -> Layer:
+    """A layer made on the meta device, on the generator's device with weights from `initialize` and a bias of zero."""
+    return _draw(layer, generator, initialize)
+
+
 def make_activation(
     factory: ActivationFactory | None,
     num_features: int,
@@ -97,6 +102,13 @@ def require_positive(**arguments: int) -> None:
             raise ValueError(f"{name} must be a positive integer, got {value!r}.")
 
 
+def require_one_of(allowed: Collection[object], **arguments: object) -> None:
+    """Raise ValueError for the first argument that is none of `allowed`."""
+    for name, value in arguments.items():
+        if value not in allowed:
+            raise ValueError(f"{name} must be one of {', '.join(map(str, allowed))}, got {value!r}.")
+
+
 def require_probability(**arguments: float) -> None:
     """Raise ValueError for the first argument that is not a probability below 1."""
     for name, value in arguments.items():
@@ -108,7 +120,7 @@ def _kaiming(gain: Gain, generator: torch.Generator) -> Callable[[Tensor], Tenso
     return lambda weight: nn.init.kaiming_normal_(weight, nonlinearity=gain, generator=generator)
 
 
-def _draw(layer: Layer, generator: torch.Generator, initialize: Callable[[Tensor], Tensor]) -> Layer:
+def _draw(layer: Layer, generator: torch.Generator, initialize: Callable[[Tensor], object]) -> Layer:
     # Coming from the meta device, the layer has drawn nothing from the global random state.
     layer = layer.to_empty(device=generator.device)
     initialize(layer.weight)

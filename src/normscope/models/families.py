@@ -13,11 +13,15 @@ import torch
 from torch import nn
 
 from normscope.models.building import ActivationFactory
+from normscope.models.cifar_resnet import CifarResNet
+from normscope.models.deep_linear import DeepLinear
+from normscope.models.deep_mlp import DeepMLP
 from normscope.models.mlp import MLP
 from normscope.models.protocol import NormalizerLike
 from normscope.models.recurrent import Recurrent
 from normscope.models.resnet import ResNet
 from normscope.models.transformer import Transformer
+from normscope.models.vgg import VGG
 from normscope.models.wideresnet import WideResNet
 
 Shape: TypeAlias = tuple[int, ...]
@@ -112,6 +116,10 @@ def _mlp(shape: Shape, num_classes: int, **arguments: Any) -> MLP:
     return MLP(math.prod(shape), num_classes, **arguments)
 
 
+def _deep_mlp(shape: Shape, num_classes: int, **arguments: Any) -> DeepMLP:
+    return DeepMLP(math.prod(shape), num_classes, **arguments)
+
+
 def _wrn(shape: Shape, num_classes: int, **arguments: Any) -> WideResNet:
     named = {"widen_factor" if name == "width" else name: value for name, value in arguments.items()}
     return WideResNet(shape[0], num_classes, **named)
@@ -145,6 +153,22 @@ def _recurrent(
         return Recurrent(hidden, num_classes, hidden=hidden, vocabulary=num_classes, **arguments)
     in_features = shape[1] if len(shape) == 2 else shape[0] * shape[2]
     return Recurrent(in_features, num_classes, hidden=hidden, **arguments)
+
+
+def _cifar_resnet(shape: Shape, num_classes: int, **arguments: Any) -> CifarResNet:
+    return CifarResNet(shape[0], num_classes, **arguments)
+
+
+def _vgg(shape: Shape, num_classes: int, **arguments: Any) -> VGG:
+    return VGG(shape[0], num_classes, **arguments)
+
+
+def _deep_linear(
+    shape: Shape, num_classes: int, *, activation_factory: ActivationFactory | None, **arguments: Any
+) -> DeepLinear:
+    if activation_factory is not None:
+        raise ValueError("the family deep_linear has no activation that a factory could replace; leave it out.")
+    return DeepLinear(math.prod(shape), num_classes, **arguments)
 
 
 _ROWS = (
@@ -183,6 +207,43 @@ _ROWS = (
         axes=(1, 2, 3),
         options={"cell": str, "hidden": int, "layers": int},
         construct=_recurrent,
+    ),
+    Family(
+        name="cifar_resnet",
+        takes="images",
+        axes=(3,),
+        options={"depth": int, "width": int, "norm_at": str, "shortcut": str, "init": str},
+        construct=_cifar_resnet,
+    ),
+    Family(
+        name="vgg",
+        takes="images",
+        axes=(3,),
+        options={"depth": int, "width": int},
+        construct=_vgg,
+    ),
+    Family(
+        name="deep_linear",
+        takes="features",
+        axes=None,
+        options={"depth": int, "width": int},
+        construct=_deep_linear,
+    ),
+    Family(
+        name="deep_mlp",
+        takes="features",
+        axes=None,
+        options={
+            "depth": int,
+            "width": int,
+            "weights": str,
+            "activation": str,
+            "gain": float,
+            "gain_exponent": float,
+            "bias": bool,
+        },
+        required=("depth", "width"),
+        construct=_deep_mlp,
     ),
 )
 FAMILIES: Mapping[str, Family] = MappingProxyType({row.name: row for row in _ROWS})

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 import torch
 from torch import Tensor, nn
 
-from normscope.models.building import ActivationFactory, conv2d, linear, make_activation, require_positive
+from normscope.models.building import (
+    ActivationFactory,
+    conv2d,
+    linear,
+    make_activation,
+    require_one_of,
+    require_positive,
+)
 from normscope.models.protocol import NormalizerLike, require_normalizer
 
 Stem: TypeAlias = Literal["imagenet", "small"]
@@ -87,8 +93,8 @@ class ResNet(nn.Module):
         bias: bool = False,
     ) -> None:
         require_positive(in_channels=in_channels, num_classes=num_classes, depth=depth, width=width)
-        _require_one_of(_BLOCKS, depth=depth)
-        _require_one_of(_STEMS, stem=stem)
+        require_one_of(_BLOCKS, depth=depth)
+        require_one_of(_STEMS, stem=stem)
         require_normalizer(normalizer)
         super().__init__()
         self.in_channels = in_channels
@@ -185,9 +191,3 @@ def _plan(blocks: tuple[int, ...], width: int) -> list[tuple[int, int, int]]:
     return [
         (fan_in, inner, 2 if i in firsts else 1) for i, (fan_in, inner) in enumerate(zip(fan_ins, widths, strict=True))
     ]
-
-
-def _require_one_of(allowed: Collection[object], **argument: object) -> None:
-    for name, value in argument.items():
-        if value not in allowed:
-            raise ValueError(f"{name} must be one of {', '.join(map(str, allowed))}, got {value!r}.")

@@ -95,6 +95,14 @@ _TABLE = (
         eps=0.0,
         elementwise_affine=False,
     ),
+    Normalizer(
+        name="lpnorm",
+        formula="d = z - mean_batch z, y = d / (mean_batch |d|^p)^(1/p), p = 1, 2 or inf",
+        reference="Santurkar et al. 2018, arXiv:1805.11604, section 3.3",
+        mean="batch",
+        scale="batch",
+        p=1,
+    ),
 )
 
 
@@ -109,7 +117,7 @@ def normalizer(name: str, **options: Any) -> Normalizer:
     Args:
         name: the row's name, one of those of `normalizers()`.
         options: those of ``normalizer(name).options``: affine, eps, moment, momentum, evaluation, running_variance,
-            over, penalty, penalty_over, penalty_unbiased, as far as they mean something to the row.
+            over, p, penalty, penalty_over, penalty_unbiased, as far as they mean something to the row.
 
     Raises:
         ValueError: unknown name or option (the close ones are named), or a value outside the option's range.
@@ -120,7 +128,7 @@ def normalizer(name: str, **options: Any) -> Normalizer:
     for option, value in options.items():
         if option not in row.options:
             raise ValueError(f"Unknown option {option!r} of {name}; {_nearest(option, list(row.options))}.")
-        _check_value(name, option, value)
+        _check_value(row, option, value)
     fields = {"elementwise_affine" if option == "affine" else option: value for option, value in options.items()}
     row = _taken_over(row, fields.pop("over", row.over))
     row = dataclasses.replace(row, **fields)
@@ -148,14 +156,18 @@ def _nearest(word: str, words: list[str]) -> str:
 _HINTS = get_type_hints(Normalizer)
 _CHOICES = {
     "over": ("layer", "channels"),
-    "moment": ("std", "rms"),
     "penalty": ("A", "B", "C", "D"),
 } | {name: get_args(_HINTS[name]) for name in ("evaluation", "running_variance", "penalty_over")}
 
 
-def _check_value(name: str, option: str, value: Any) -> None:
-    if option in _CHOICES:
+def _check_value(row: Normalizer, option: str, value: Any) -> None:
+    if option == "moment":  # running statistics are of what does not grow with the batch, which a norm does
+        choices = ("norm", "rms") if row.moment == "norm" else ("std", "rms")
+        allowed, right = f"one of {', '.join(choices)}", value in choices
+    elif option in _CHOICES:
         allowed, right = f"one of {', '.join(_CHOICES[option])}", value in _CHOICES[option]
+    elif option == "p":
+        allowed, right = "1, 2 or 'inf'", not isinstance(value, bool) and value in (1, 2, "inf")
     elif option in ("affine", "penalty_unbiased"):
         allowed, right = "True or False", isinstance(value, bool)
     elif option == "momentum":
@@ -163,7 +175,7 @@ def _check_value(name: str, option: str, value: Any) -> None:
     else:
         allowed, right = "a finite number of at least 0", _is_number(value) and 0 <= value < math.inf
     if not right:
-        raise ValueError(f"Option {option} of {name} must be {allowed}, got {value!r}.")
+        raise ValueError(f"Option {option} of {row.name} must be {allowed}, got {value!r}.")
 
 
 def _is_number(value: Any) -> bool:

@@ -14,7 +14,7 @@ from torch import Tensor
 from normscope.nn.modes import differentiating_by_transform
 
 Over = Literal["batch", "layer", "channels"]
-Moment = Literal["std", "rms", "norm"]
+Moment = Literal["std", "rms", "norm", "l1", "linf"]
 PenaltyForm = Literal["A", "B", "C", "D"]
 
 
@@ -59,8 +59,13 @@ def moment_and_rstd(x: Tensor, dims: tuple[int, ...], moment: Moment, eps: float
     r"""Return the second moment and :math:`(\text{moment} + \epsilon)^{-1/2}`; differentiate the latter alone.
 
     Under reverse mode the gradient is taken in closed form, with x saved and nothing else of its size; a transform or
-    a compiler gets primitives.
+    a compiler gets primitives. Of "l1" and "linf" it is the first moment, :math:`\tfrac1n\sum |x|` or
+    :math:`\max |x|`, and :math:`(\text{moment} + \epsilon)^{-1}`: without a derivative where an x is 0 ("l1"), or where
+    two share the largest magnitude ("linf"); autograd then takes the mean of the one-sided ones.
     """
+    if moment in ("l1", "linf"):
+        value = x.abs().mean(dims, keepdim=True) if moment == "l1" else x.abs().amax(dims, keepdim=True)
+        return value, (value + eps).reciprocal()
     if differentiating_by_transform() or torch.compiler.is_compiling():
         value = second_moment(x, dims, moment)
         return value, torch.rsqrt(value + eps)

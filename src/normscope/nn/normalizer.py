@@ -15,6 +15,7 @@ from normscope.nn.site import Site
 
 Order = Literal["affine_norm", "norm_affine"]
 LayerT = TypeVar("LayerT", bound=nn.Module)
+_OF_P: dict[int | str, Moment] = {1: "l1", 2: "std", "inf": "linf"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,6 +33,7 @@ class Normalizer:
         mean: what the subtracted mean is taken over, or None.
         scale: what the divisor is taken over, or None.
         moment: the divisor is the standard deviation about its own mean, the root mean square, or the L2 norm.
+        p: the divisor is the p-th root of the mean p-th power of magnitudes instead, 1, 2 or "inf" (their maximum).
         eps: added to the moment, inside the root.
         elementwise_affine: whether each channel gets a weight and a bias after normalization (init 1 and 0).
         momentum: weight of the new value in the running statistics (torch's sense); None for the cumulative average.
@@ -49,6 +51,7 @@ class Normalizer:
     mean: Over | None = None
     scale: Over | None = None
     moment: Moment = "std"
+    p: Literal[1, 2, "inf"] | None = None
     eps: float = 1e-5
     elementwise_affine: bool = True
     momentum: float | None = 0.1
@@ -69,9 +72,14 @@ class Normalizer:
         return self.penalty is not None
 
     @property
+    def divisor(self) -> Moment:
+        """What the divisor is the root of, or is (l1, linf); over a mean already removed p = 2 is the deviation."""
+        return self.moment if self.p is None else _OF_P[self.p]
+
+    @property
     def fused(self) -> Literal["batch_norm", "layer_norm"] | None:
         """Torch's own layer that this row equals, if any."""
-        if self.moment != "std" or self.mean != self.scale:
+        if self.divisor != "std" or self.mean != self.scale:
             return None
         return {"batch": "batch_norm", "layer": "layer_norm"}.get(self.mean or "")  # type: ignore[return-value]
 
@@ -81,9 +89,11 @@ class Normalizer:
         names: list[str] = []
         if self.scale is not None:
             names.append("eps")
-            if self.moment != "norm" and self.mean != self.scale:  # about a mean already removed, std and rms are one
+            if self.mean != self.scale:  # about a mean already removed, std and rms are one
                 names.append("moment")
-        if self.couples_batch and self.moment != "norm":
+        if self.p is not None:
+            names.append("p")
+        elif self.couples_batch and self.moment != "norm":
             names += ["momentum", "evaluation"]
             if self.scale == "batch":
                 names.append("running_variance")

@@ -126,7 +126,7 @@ class Site(nn.Module):
     def _rstd(self, z: Tensor, momentum: float) -> Tensor:
         if self.running_var is not None and not self._uses_batch_statistics:
             return torch.rsqrt(self.running_var.view(self._channel_shape) + self.row.eps)
-        value, rstd = functional.moment_and_rstd(z, self._scale_dims, self.row.moment, self.row.eps)
+        value, rstd = functional.moment_and_rstd(z, self._scale_dims, self.row.divisor, self.row.eps)
         if self.running_var is not None:
             size = functional.count(z, self._scale_dims)
             bessel = size / (size - 1) if self.row.running_variance == "unbiased" else 1.0

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.autograd.graph import GradientEdge, get_gradient_edge
 
 from normscope.isolation import Mode, StandIn, draw_seed
+from normscope.probes.by_site import by_site
 from normscope.probes.noise import check_noise, perturbed
 from normscope.probes.probe import Probe, check_choice, check_mode
 from normscope.probes.reading import Reading, mean_over_batches
@@ -60,35 +61,14 @@ class GradientNorm(Probe):
     def measure(self, subject: Subject, *, generator: torch.Generator) -> Reading:
         """See the class."""
         stand_in = StandIn.of(subject)
-        labels: tuple[str, ...] | None = None
-        samples = []
-        for batch in subject.batches():
-            norms = self._norms(stand_in, batch, seed=draw_seed(generator))
-            labels = unchanged_labels(labels, norms)
-            samples.append(torch.stack(list(norms.values())))
-        values, stderr = mean_over_batches(samples)
-        return Reading(
-            name="gradient_norm",
-            unit="1",
-            axes=("layer",),
-            values=values,
-            stderr=stderr,
-            labels={"layer": labels or ()},
-        )
+        batches = (self._norms(stand_in, batch, seed=draw_seed(generator)) for batch in subject.batches())
+        return by_site("gradient_norm", batches)
 
     def _norms(self, stand_in: StandIn, batch: Batch, *, seed: int) -> dict[str, Tensor]:
         edges: dict[str, GradientEdge] = {}
 
         def begin(label: str, output: Tensor) -> Tensor:
-            # A tensor of its own, so that its edge stays right when the next layer overwrites it in place. Upstream of
-            # the first sites all is constant: adding zeros that require a gradient begins the graph there.
-            fresh = output.clone() if output.requires_grad else output + torch.zeros_like(output, requires_grad=True)
-            if not fresh.requires_grad:
-                raise ValueError(
-                    f"A gradient at a site needs a forward pass that autograd records, but {label!r} runs under "
-                    "no_grad or reentrant checkpointing. Checkpoint with use_reentrant=False, or choose other sites "
-                    "by select=lambda name, module: ..."
-                )
+            fresh = recorded(label, output)
             if self.select == "last":
                 edges.clear()
             edges[label] = get_gradient_edge(fresh)
@@ -100,7 +80,7 @@ class GradientNorm(Probe):
                 read = dict(edges)
                 unchanged_labels(None, read)
                 # Still tapped: checkpointed modules run again now, and their graph has to begin at the sites again.
-                gradients = torch.autograd.grad(_differentiable(loss), list(read.values()), allow_unused=True)
+                gradients = torch.autograd.grad(differentiable(loss), list(read.values()), allow_unused=True)
             absent = torch.zeros(1, device=loss.device)
             return {
                 label: norm(absent if gradient is None else gradient)
@@ -167,7 +147,7 @@ class GradientCorrelation(Probe):
         samples = []
         for first, second in self._pairs(subject, generator):
             seed = draw_seed(generator)
-            g, h = _gradients(stand_in, first, seed=seed), _gradients(stand_in, second, seed=seed)
+            g, h = parameter_gradients(stand_in, first, seed=seed), parameter_gradients(stand_in, second, seed=seed)
             products = {name: inner_products(g[name], h[name]) for name in g}
             per_vector = [torch.stack([products[name] for name in names]).sum(0) for names in vectors.values()]
             samples.append(cosine(torch.stack(per_vector)))
@@ -188,18 +168,50 @@ class GradientCorrelation(Probe):
             yield (inputs, targets), (perturbed(inputs, self.noise, generator=generator), targets)
 
 
-def _gradients(stand_in: StandIn, batch: Batch, *, seed: int) -> dict[str, Tensor]:
+def recorded(label: str, output: Tensor) -> Tensor:
+    """A copy of an output, to take its place, at which autograd can be asked for the gradient.
+
+    A tensor of its own, so that its edge stays right when the next layer overwrites it in place. Where all upstream is
+    constant, adding zeros that require a gradient begins the graph here.
+
+    Raises:
+        ValueError: autograd does not record this forward pass.
+    """
+    fresh = output.clone() if output.requires_grad else output + torch.zeros_like(output, requires_grad=True)
+    if not fresh.requires_grad:
+        raise ValueError(
+            f"A gradient at a site needs a forward pass that autograd records, but {label!r} runs under "
+            "no_grad or reentrant checkpointing. Checkpoint with use_reentrant=False, or choose other sites "
+            "by select=lambda name, module: ..."
+        )
+    return fresh
+
+
+def parameter_gradients(stand_in: StandIn, batch: Batch, *, seed: int) -> dict[str, Tensor]:
     """The gradient of the loss by each parameter of the stand-in that requires one; zero where the loss needs none."""
+    return loss_and_gradients(stand_in, batch, seed=seed)[1]
+
+
+def loss_and_gradients(stand_in: StandIn, batch: Batch, *, seed: int) -> tuple[Tensor, dict[str, Tensor]]:
+    """The loss, without a graph, and `parameter_gradients`."""
     wanted = {name: parameter for name, parameter in stand_in.parameters.items() if parameter.requires_grad}
 
-    def work(model: nn.Module) -> tuple[Tensor, ...]:
-        loss = _differentiable(stand_in.loss(model, batch))
-        return torch.autograd.grad(loss, list(wanted.values()), allow_unused=True, materialize_grads=True)
+    def work(model: nn.Module) -> tuple[Tensor, tuple[Tensor, ...]]:
+        loss = differentiable(stand_in.loss(model, batch))
+        return loss.detach(), torch.autograd.grad(
+            loss, list(wanted.values()), allow_unused=True, materialize_grads=True
+        )
 
-    return dict(zip(wanted, stand_in.run(work, seed=seed), strict=True))
+    loss, gradients = stand_in.run(work, seed=seed)
+    return loss, dict(zip(wanted, gradients, strict=True))
 
 
-def _differentiable(loss: Tensor) -> Tensor:
+def differentiable(loss: Tensor) -> Tensor:
+    """The loss, after checking that autograd leads from it to the network.
+
+    Raises:
+        ValueError: it does not.
+    """
     if not loss.requires_grad:
         raise ValueError(
             "A gradient needs a loss that depends on the network through autograd, but this one does not. "

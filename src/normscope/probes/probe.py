@@ -99,8 +99,8 @@ def _layer_weights(subject: Subject) -> str | None:
     if layer_weights(subject.model):
         return None
     return (
-        f"Gradients by layer are taken with respect to weight matrices or kernels, but {type(subject.model).__name__} "
-        "has none. Measure a model with affine layers."
+        f"A layer is read by its weight matrices or kernels, but {type(subject.model).__name__} has none. "
+        "Measure a model with affine layers."
     )
 
 

@@ -9,9 +9,10 @@ import torch
 from torch import Tensor
 
 from normscope.isolation import Mode, StandIn, copy, draw_seed
+from normscope.probes.by_site import by_site
 from normscope.probes.noise import check_noise, perturbed
 from normscope.probes.probe import Probe, check_mode
-from normscope.probes.reading import Reading, mean_over_batches
+from normscope.probes.reading import Reading
 from normscope.probes.similarity import cosine, inner_products
 from normscope.probes.tap import Select, check_select, sites, tap, unchanged_labels
 from normscope.subject import Inputs, Subject
@@ -59,21 +60,9 @@ class InformationPropagation(Probe):
     def measure(self, subject: Subject, *, generator: torch.Generator) -> Reading:
         """See the class."""
         stand_in = StandIn.of(subject)
-        labels: tuple[str, ...] | None = None
-        samples = []
-        for inputs, _ in subject.batches():
-            products = self._products(stand_in, inputs, generator)
-            labels = unchanged_labels(labels, products)
-            samples.append(cosine(torch.stack(list(products.values()))))
-        values, stderr = mean_over_batches(samples)
-        return Reading(
-            name="information_propagation",
-            unit="1",
-            axes=("layer",),
-            values=values,
-            stderr=stderr,
-            labels={"layer": labels or ()},
-        )
+        batches = (self._products(stand_in, inputs, generator) for inputs, _ in subject.batches())
+        correlations = ({label: cosine(three) for label, three in products.items()} for products in batches)
+        return by_site("information_propagation", correlations)
 
     def _products(self, stand_in: StandIn, inputs: Inputs, generator: torch.Generator) -> dict[str, Tensor]:
         """The inner products of the two passes at each site, by label."""

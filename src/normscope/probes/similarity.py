@@ -1,7 +1,8 @@
-"""Inner products of two long vectors, accumulated in float64."""
+"""Inner products and norms of long vectors, accumulated in float64."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
 import torch
@@ -32,6 +33,19 @@ def cosine(products: Tensor) -> Tensor:
 def norm(a: Tensor) -> Tensor:
     """‖a‖₂ of a tensor seen as a vector: 0-dim, float64, so that squares neither underflow nor overflow."""
     return torch.stack([x @ x for x in _pieces(a)]).sum().sqrt()
+
+
+def log_norm(*parts: Tensor) -> Tensor:
+    """The natural logarithm of ‖a‖₂ of tensors seen as one vector: 0-dim, float64.
+
+    Divided by the largest entry before it is squared, so that nothing overflows that the tensors themselves can hold.
+    -inf where all is zero, inf where an entry is infinite, NaN where one is.
+    """
+    largest = torch.stack([part.detach().abs().amax() for part in parts]).amax().double()
+    if not 0 < largest < math.inf:
+        return largest.log()
+    scaled = [piece / largest for part in parts for piece in _pieces(part)]
+    return largest.log() + torch.stack([x @ x for x in scaled]).sum().log() / 2
 
 
 def _pieces(a: Tensor) -> Iterator[Tensor]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
 from typing import Any, Literal, TypeAlias
 
 from torch import Tensor, nn
@@ -12,6 +13,7 @@ from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.conv import _ConvNd
 
 Select: TypeAlias = Callable[[str, nn.Module], bool] | Literal["last"] | None
+Side: TypeAlias = Literal["output", "input"]
 
 TORCH_NORMS: tuple[type[nn.Module], ...] = (_NormBase, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)
 TORCH_AFFINES: tuple[type[nn.Module], ...] = (nn.Linear, _ConvNd)
@@ -69,34 +71,55 @@ def sites(model: nn.Module, select: Select = None) -> dict[str, nn.Module]:
     )
 
 
+def channel_axis(site: nn.Module, ndim: int) -> int:
+    """The axis of the channels: as the site says or its class tells, else 1 of images and the last of anything else."""
+    declared = getattr(site, "channel_dim", None)
+    if isinstance(declared, int):
+        return declared % ndim
+    if ndim == 4 and not isinstance(site, nn.LayerNorm | nn.RMSNorm | nn.Linear):
+        return 1
+    return 1 if isinstance(site, _NormBase | nn.GroupNorm | _ConvNd) else ndim - 1
+
+
 @contextlib.contextmanager
-def tap(modules: Mapping[str, nn.Module], visit: Callable[[str, Tensor], Tensor | None]) -> Iterator[None]:
+def tap(
+    modules: Mapping[str, nn.Module], visit: Callable[[str, Tensor], Tensor | None], *, side: Side = "output"
+) -> Iterator[None]:
     """Call `visit(label, output)` each time one of `modules` has run; a tensor it returns takes the output's place.
 
     Labels are the names; a module that runs again within the block is `name#2`, `name#3`, and so on. What `visit` sees
-    may be overwritten in place by the next layer: keep a copy, not the tensor.
+    may be overwritten in place by the next layer: keep a copy, not the tensor. With side "input" it sees the module's
+    first argument, before the module runs, in the same way.
 
     Raises:
-        TypeError: a module's output is not one floating-point tensor.
+        TypeError: what it would see is not one floating-point tensor.
     """
     calls: Counter[str] = Counter()
 
-    def hook_for(name: str) -> Callable[..., Tensor | None]:
-        def hook(_module: nn.Module, _args: Any, output: Any) -> Tensor | None:
-            if not isinstance(output, Tensor) or not output.is_floating_point():
-                arrived = output.dtype if isinstance(output, Tensor) else type(output).__name__
-                raise TypeError(
-                    f"A site's output is one floating-point tensor, but {name!r} returned {arrived}. "
-                    "Leave it out by select=lambda name, module: ..."
-                )
-            calls[name] += 1
-            return visit(name if calls[name] == 1 else f"{name}#{calls[name]}", output)
+    def see(name: str, value: Any) -> Tensor | None:
+        if not isinstance(value, Tensor) or not value.is_floating_point():
+            arrived = value.dtype if isinstance(value, Tensor) else type(value).__name__
+            verb = "returned" if side == "output" else "was given"
+            raise TypeError(
+                f"A site's {side} is one floating-point tensor, but {name!r} {verb} {arrived}. "
+                "Leave it out by select=lambda name, module: ..."
+            )
+        calls[name] += 1
+        return visit(name if calls[name] == 1 else f"{name}#{calls[name]}", value)
 
-        return hook
+    def leave(name: str, _module: nn.Module, _args: Any, output: Any) -> Tensor | None:
+        return see(name, output)
+
+    def enter(name: str, _module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...] | None:
+        instead = see(name, args[0] if args else None)
+        return None if instead is None else (instead, *args[1:])
 
     with contextlib.ExitStack() as stack:
         for name, module in modules.items():
-            stack.callback(module.register_forward_hook(hook_for(name)).remove)
+            if side == "output":
+                stack.callback(module.register_forward_hook(partial(leave, name)).remove)
+            else:
+                stack.callback(module.register_forward_pre_hook(partial(enter, name)).remove)
         yield
 
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from torch import nn
+from collections.abc import Mapping
 
-from normscope.probes.tap import TORCH_NORMS, is_normalizer_site
+from torch import Tensor, nn
+
+from normscope.isolation import StandIn, copy
+from normscope.probes.tap import TORCH_NORMS, Select, is_normalizer_site
 
 
 def layer_weights(model: nn.Module) -> dict[str, tuple[str, ...]]:
@@ -23,6 +26,49 @@ def layer_weights(model: nn.Module) -> dict[str, tuple[str, ...]]:
             label = owner or type(model).__name__
             layers[label] = (*layers.get(label, ()), name)
     return layers
+
+
+def selected_weights(model: nn.Module, select: Select) -> dict[str, tuple[str, ...]]:
+    """Those of `layer_weights` that `select` chooses: all (None), the one listed "last", or by a function.
+
+    Raises:
+        ValueError: the function chooses none of them.
+    """
+    layers = layer_weights(model)
+    if select is None:
+        return layers
+    if callable(select):
+        modules = {name or type(model).__name__: module for name, module in model.named_modules()}
+        chosen = [label for label in layers if select(label, modules[label])]
+    else:
+        chosen = list(layers)[-1:]
+    if not chosen:
+        raise ValueError(
+            f"`select` chooses at least one layer, but it returned True for none of {', '.join(layers)}. "
+            "Compare its condition with these names."
+        )
+    return {label: layers[label] for label in chosen}
+
+
+def weight_matrices(stand_in: StandIn, layers: Mapping[str, tuple[str, ...]], *, seed: int) -> dict[str, Tensor]:
+    """The weight of each layer as a matrix, by label: (out, in) of a linear layer, (out, in * k * k) of a convolution.
+
+    What a parametrization makes is the weight, not what it is made of. A layer without an attribute `weight`, such as a
+    recurrent or attention layer, gives each of its parameters by the name of that.
+    """
+
+    def work(model: nn.Module) -> dict[str, Tensor]:  # on the copies: a parametrization may write to its buffers
+        modules = {name or type(model).__name__: module for name, module in model.named_modules()}
+        matrices: dict[str, Tensor] = {}
+        for label, names in layers.items():
+            weight = getattr(modules[label], "weight", None)
+            if isinstance(weight, Tensor) and weight.ndim > 1:
+                matrices[label] = copy(weight.flatten(1))
+            else:
+                matrices.update((name, copy(stand_in.parameters[name].flatten(1))) for name in names)
+        return matrices
+
+    return stand_in.run(work, seed=seed)
 
 
 def all_parameters(model: nn.Module) -> tuple[str, ...]:

@@ -9,7 +9,16 @@ import numpy as np
 import pandas as pd
 
 from normscope.report import summary
-from normscope.report.curves import Recipe, at_chosen_rate, bands, figure_of, floats, lines
+from normscope.report.curves import (
+    ABOUT_LOG_STEPS,
+    LOG_STEP,
+    Recipe,
+    at_chosen_rate,
+    bands,
+    figure_of,
+    floats,
+    lines,
+)
 from normscope.report.density import Rule, outline, smooth
 from normscope.report.specification import Axis, LineFigure, Panel, Series
 
@@ -19,7 +28,6 @@ MAX_POINTS_OF_ONE = 600
 
 _EIGENVALUE = Axis("eigenvalue of the Hessian")
 _DENSITY = Axis("density", log=True, bounds=(1e-10, 1e2))
-_FROM_ONE = Axis("optimizer steps done + 1", log=True)
 _PROBES = {"train": "spectrum", "eval": "spectrum.eval"}
 
 
@@ -47,7 +55,6 @@ def sharpness(frame: pd.DataFrame, recipe: Recipe) -> LineFigure | None:
     rows = rows[rows["probe"] == "sharpness"]
     if rows.empty:
         return None
-    rows = rows.assign(step=rows["step"] + 1)
     largest = _where(rows, rows["name"] == "lambda_max", (rows["name"] == "converged") & (rows["depth"] == 1))
     negative = (rows["name"] == "lambda_min") & (rows["value"] < 0)
     smallest = _where(rows, negative, rows["name"] == "lambda_min_converged")
@@ -60,7 +67,8 @@ def sharpness(frame: pd.DataFrame, recipe: Recipe) -> LineFigure | None:
         "The largest eigenvalue of the Hessian, its ratio to the tenth largest (the data's number of classes in the "
         "source: few outliers above a bulk make it small), and the size of the most negative one, while the network "
         "trains at each normalizer's chosen learning rate. Only eigenvalues that have converged are drawn: residual "
-        f"bounds at most a thousandth of the largest magnitude. {_of_what(recipe)} {bands({**recipe, 'seeds': 1})}"
+        f"bounds at most a thousandth of the largest magnitude. {_of_what(recipe)} {ABOUT_LOG_STEPS} "
+        f"{bands({**recipe, 'seeds': 1})}"
     )
     return figure_of("sharpness", "Sharpness during early training", caption, panels)
 
@@ -107,7 +115,7 @@ def _where(rows: pd.DataFrame, chosen: pd.Series, converged: pd.Series) -> pd.Da
 
 
 def _step_panel(rows: pd.DataFrame, recipe: Recipe, axis: Axis) -> Panel:
-    return Panel(axis.title, _FROM_ONE, axis, lines(rows, recipe, along="step", axis=axis))
+    return Panel(axis.title, LOG_STEP, axis, lines(rows, recipe, along="step", axis=axis))
 
 
 def _drawn(name: str, title: str, caption: str, panels: list[Panel]) -> Iterator[LineFigure]:

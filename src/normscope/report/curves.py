@@ -18,6 +18,8 @@ Recipe = Mapping[str, Any]
 MAX_POINTS = 1500
 
 STEP = Axis("optimizer steps done")
+LOG_STEP = Axis("optimizer steps done", log=True, shift=1.0)
+ABOUT_LOG_STEPS = "Steps stand on a logarithmic axis, of 1 + step, on which initialization (0) has a place."
 SURVIVORS = "A seed that diverged is in the mean up to its last step and not after it."
 
 

@@ -16,8 +16,10 @@ from matplotlib.figure import Figure as Canvas
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+from numpy.typing import NDArray
 
-from normscope.report.specification import Figure, HeatMap, LineFigure, Panel, Series
+from normscope.report import matplotlib_raster
+from normscope.report.specification import Figure, HeatMap, LineFigure, Panel, RasterFigure, Series
 from normscope.report.style import BAND_OPACITY, DASHES, EDGE_COLOR, LINE_WIDTH, THEORY, Marker, Style, styles
 from normscope.report.tables import heat_map_text
 
@@ -50,11 +52,21 @@ def render(figure: Figure, format: Literal["png", "pdf"]) -> bytes:
     """Return `figure` as the bytes of a PNG (150 dpi) or PDF file; the same figure always gives the same bytes."""
     # Started from matplotlib's defaults, so that a user's matplotlibrc does not reach a report; undone on leaving.
     with matplotlib.style.context(["default", _RC]):
-        canvas = _heat_map(figure) if isinstance(figure, HeatMap) else _line_figure(figure)
+        canvas = _drawn(figure)
         file = io.BytesIO()
         undated: dict[str, Any] = {"CreationDate": None} if format == "pdf" else {}
         canvas.savefig(file, format=format, dpi=PNG_DPI, metadata=undated)
     return file.getvalue()
+
+
+def _drawn(figure: Figure) -> Canvas:
+    if isinstance(figure, HeatMap):
+        return _heat_map(figure)
+    if isinstance(figure, RasterFigure):
+        canvas = _canvas(*matplotlib_raster.size(figure), figure.title)
+        matplotlib_raster.draw(canvas, figure)
+        return canvas
+    return _line_figure(figure)
 
 
 def _canvas(width: float, height: float, title: str) -> Canvas:
@@ -91,16 +103,31 @@ def _panel(ax: Axes, panel: Panel, looks: Mapping[str, Style]) -> None:
     ax.set_title(panel.title)
     ax.set_xlabel(panel.x.label)
     ax.set_ylabel(panel.y.label)
-    ax.set_xscale("log" if panel.x.log else "linear")
+    _scale_x(ax, panel)
     ax.set_yscale("log" if panel.y.log else "linear")
     for position, line in enumerate(panel.series):
         _line(ax, line, position, looks)
     if panel.view:
         ax.set_ylim(panel.view)
-    if panel.x.log:
+    if panel.marks:
+        ax.set_xticks(panel.marks, [f"{mark:,.0f}" for mark in panel.marks])
+    elif panel.x.log:
         _log_ticks(ax.xaxis)
     if panel.y.log:
         _log_ticks(ax.yaxis)
+
+
+def _scale_x(ax: Axes, panel: Panel) -> None:
+    shift = panel.x.shift
+    if not shift:
+        ax.set_xscale("log" if panel.x.log else "linear")
+        return
+
+    def place(x: NDArray[np.float64]) -> NDArray[np.float64]:
+        with np.errstate(invalid="ignore", divide="ignore"):  # the layout asks where empty bands lie
+            return np.log10(x + shift)
+
+    ax.set_xscale("function", functions=(place, lambda at: 10**at - shift))
 
 
 def _line(ax: Axes, line: Series, position: int, looks: Mapping[str, Style]) -> None:

@@ -5,13 +5,15 @@ Colors of text, grid and background are not set here: the page's style sheet set
 
 from __future__ import annotations
 
+import functools
 import html
 import math
 from collections.abc import Iterable, Mapping
 from itertools import groupby
 from typing import Any
 
-from normscope.report.specification import Axis, Figure, HeatMap, Panel, Series
+from normscope.report import plotly_raster
+from normscope.report.specification import Axis, Figure, HeatMap, Panel, RasterFigure, Series
 from normscope.report.style import BAND_OPACITY, DASHES, EDGE_COLOR, LINE_WIDTH, THEORY, Style, styles
 from normscope.report.tables import heat_map_text
 
@@ -29,15 +31,19 @@ def charts(figure: Figure) -> tuple[Json, ...]:
     """
     if isinstance(figure, HeatMap):
         return (_heat_map(figure),)
+    if isinstance(figure, RasterFigure):
+        grid = functools.partial(plotly_raster.chart, layout=_layout, text=_text, numbers=_numbers)
+        return tuple(grid(panel) for panel in figure.panels)
     looks = styles(figure.normalizers)
     return tuple(_chart(panel, looks) for panel in figure.panels)
 
 
 def _chart(panel: Panel, looks: Mapping[str, Style]) -> Json:
-    bands = [_band(line, looks[line.normalizer]) for line in panel.series if line.kind == "measured"]
+    bands = [_band(line, looks[line.normalizer], panel.x) for line in panel.series if line.kind == "measured"]
     lines = [_line(line, THEORY if line.kind == "theory" else looks[line.normalizer], panel.x) for line in panel.series]
     view = {"range": _numbers(map(math.log10, panel.view) if panel.y.log else panel.view)} if panel.view else {}
-    layout = _layout(_axis(panel.x), _axis(panel.y) | view, height=360)
+    marks = {"tickvals": _places(panel.marks, panel.x), "ticktext": [f"{mark:,.0f}" for mark in panel.marks]}
+    layout = _layout(_axis(panel.x) | (marks if panel.marks else {}), _axis(panel.y) | view, height=360)
     return {"data": [*filter(None, bands), *lines], "layout": layout}
 
 
@@ -64,12 +70,13 @@ def _axis(axis: Axis) -> Json:
 def _line(line: Series, look: Style, x: Axis) -> Json:
     thin = 0.7 if look.marker is None else 1
     seeds = [value for _, value in line.seeds]
-    return {
+    true_x = {"text": _numbers(line.x)} if x.shift else {}
+    return true_x | {
         "type": "scatter",
         "mode": "lines+markers" if look.marker else "lines",
         "name": _text(line.normalizer),
         "meta": line.normalizer,
-        "x": _numbers(line.x),
+        "x": _places(line.x, x),
         "y": _numbers(line.y),
         "customdata": [_numbers(point) for point in zip(line.lo, line.hi, *seeds, strict=True)],
         "hovertemplate": _hover(line, x),
@@ -83,11 +90,11 @@ def _hover(line: Series, x: Axis) -> str:
     theory = " (theory)" if line.kind == "theory" else ""
     seeds = "<br>".join(f"seed {seed}: %{{customdata[{i + 2}]:.4~g}}" for i, (seed, _) in enumerate(line.seeds))
     interval = "<br>95 %: %{customdata[0]:.4~g} to %{customdata[1]:.4~g}" if len(line.seeds) > 1 else ""
-    place = f"{_text(x.label)}: %{{x}}<br>mean: %{{y:.4~g}}"
+    place = f"{_text(x.label)}: %{{{'text' if x.shift else 'x'}}}<br>mean: %{{y:.4~g}}"
     return f"<b>{_text(line.normalizer)}</b>{theory}<br>{place}{interval}<br>{seeds}<extra></extra>"
 
 
-def _band(line: Series, look: Style) -> Json | None:
+def _band(line: Series, look: Style, axis: Axis) -> Json | None:
     """Return the interval as filled outlines, one per unbroken stretch of it; None where there is none."""
     x: list[float] = []
     y: list[float] = []
@@ -103,7 +110,7 @@ def _band(line: Series, look: Style) -> Json | None:
         "type": "scatter",
         "mode": "lines",
         "meta": line.normalizer,
-        "x": _numbers(x),
+        "x": _places(x, axis),
         "y": _numbers(y),
         "fill": "toself",
         "fillcolor": look.color,
@@ -168,6 +175,11 @@ def _dash(look: Style) -> str:
 def _text(text: str) -> str:
     """Escape what plotly would read as its own markup (it takes <b>, <a> and entities in every label)."""
     return html.escape(text, quote=False)
+
+
+def _places(values: Iterable[float], axis: Axis) -> list[float | int | None]:
+    """Where values stand on an axis that plotly knows as a plain logarithm."""
+    return _numbers(value + axis.shift for value in values)
 
 
 def _numbers(values: Iterable[float]) -> list[float | int | None]:

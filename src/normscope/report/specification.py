@@ -6,15 +6,23 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
+_SHORT_AXIS = 30.0  # its last value
+_COLOR_MARKS = 8  # powers of ten along a color scale, at most
+_SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
+
 
 @dataclass(frozen=True, slots=True)
 class Axis:
-    """One axis: its title, its unit ("1" for a pure number), its scale, and the bounds of what it can hold, if any."""
+    """One axis: its title, its unit ("1" for a pure number), its scale, and the bounds of what it can hold, if any.
+
+    `shift` is of a log axis along x: it shows log(x + shift), on which 0 has a place, and is marked with x as it is.
+    """
 
     title: str
     unit: str = "1"
     log: bool = False
     bounds: tuple[float, float] | None = None
+    shift: float = 0.0
 
     @property
     def label(self) -> str:
@@ -45,6 +53,19 @@ class Panel:
     series: tuple[Series, ...]
 
     @property
+    def marks(self) -> tuple[float, ...]:
+        """Where a shifted x axis is marked: at 0 and powers of ten, between them at 2 and 5 where it is short.
+
+        Empty where x is not shifted: renderers then mark it by themselves.
+        """
+        if not self.x.shift:
+            return ()
+        last = max((x for line in self.series for x in line.x), default=0.0)
+        factors = (1, 2, 5) if last < _SHORT_AXIS else (1,)
+        decades = range(math.floor(math.log10(max(last, 1.0))) + 1)
+        return (0.0, *(mark for n in decades for factor in factors if (mark := factor * 10.0**n) <= last))
+
+    @property
     def view(self) -> tuple[float, float] | None:
         """The stretch of y to show; None where y has no bounds.
 
@@ -73,8 +94,9 @@ class LineFigure:
 
     @property
     def normalizers(self) -> tuple[str, ...]:
-        """Every normalizer drawn in some panel, in order."""
-        return tuple(dict.fromkeys(line.normalizer for panel in self.panels for line in panel.series))
+        """Every normalizer that is drawn as measured in some panel, in order."""
+        lines = (line for panel in self.panels for line in panel.series if line.kind == "measured")
+        return tuple(dict.fromkeys(line.normalizer for line in lines))
 
     @property
     def has_theory(self) -> bool:
@@ -111,4 +133,85 @@ class HeatMap:
         return "#ffffff" if value < 0.47 * self.color_max else "#000000"
 
 
-Figure = LineFigure | HeatMap
+@dataclass(frozen=True, slots=True)
+class Raster:
+    """One pair of axes with a grid of cells, the first row at the bottom; NaN where there is none.
+
+    Cells stand side by side whatever the distance of their places, so that steps of any spacing can be drawn.
+    """
+
+    title: str
+    x: Axis
+    y: Axis
+    color: Axis  # with log, of values above 0 alone
+    xs: tuple[float, ...]
+    ys: tuple[float, ...]
+    values: tuple[tuple[float, ...], ...]  # [y][x]
+
+    @property
+    def shown(self) -> tuple[tuple[float, ...], ...]:
+        """What a cell's color stands for: its value, on a log scale the power of ten; NaN where that is not finite."""
+        return tuple(tuple(_shown(value, log=self.color.log) for value in row) for row in self.values)
+
+    @property
+    def signed(self) -> bool:
+        """Whether the colors part at 0: both signs occur, on a linear scale."""
+        found = self._finite()
+        return not self.color.log and min(found) < 0 < max(found)
+
+    @property
+    def limits(self) -> tuple[float, float]:
+        """Ends of the color scale, of what is shown: the same distance from 0 where `signed`; never equal."""
+        found = self._finite()
+        low, high = min(found), max(found)
+        if self.signed:
+            high = max(-low, high)
+            low = -high
+        return (low, high) if low < high else (low - 0.5, high + 0.5)
+
+    @property
+    def marks(self) -> tuple[tuple[float, str], ...]:
+        """Where a log color scale is marked, and with what: powers of ten, or 1, 2, 5 of each where it is short.
+
+        Empty where the scale is linear: renderers then mark it by themselves.
+        """
+        low, high = self.limits
+        if not self.color.log:
+            return ()
+        decades = range(math.floor(low), math.ceil(high) + 1)
+        every = max(1, math.ceil((high - low) / _COLOR_MARKS))
+        powers = [(float(n), f"10{str(n).translate(_SUPERSCRIPTS)}") for n in decades if n % every == 0]
+        between = [(n + math.log10(f), f"{f * 10.0**n:g}") for n in decades for f in (1, 2, 5)]
+        even = [(at, f"{10**at:.3g}") for at in (low + (high - low) * share / 4 for share in range(5))]
+        for marks in (powers, between, even):
+            inside = tuple((at, text) for at, text in marks if low <= at <= high)
+            if len(inside) > 2:
+                break
+        return inside
+
+    def _finite(self) -> list[float]:
+        return [value for row in self.shown for value in row if math.isfinite(value)] or [0.0]
+
+
+@dataclass(frozen=True, slots=True)
+class RasterFigure:
+    """One or more grids, each with a color scale of its own; `name` is that of its files."""
+
+    name: str
+    title: str
+    caption: str
+    panels: tuple[Raster, ...]
+
+    @property
+    def normalizers(self) -> tuple[str, ...]:
+        """None: a grid has no lines, and so no legend."""
+        return ()
+
+
+Figure = LineFigure | HeatMap | RasterFigure
+
+
+def _shown(value: float, *, log: bool) -> float:
+    if not math.isfinite(value) or (log and value <= 0):
+        return math.nan
+    return math.log10(value) if log else value

@@ -126,7 +126,7 @@ def _options(options: Mapping[str, Any]) -> list[str]:
 
 
 def _seeds(study: Study) -> set[int]:
-    first = {experiment.seed for experiment in study.experiments}
+    first = {seed for experiment in study.experiments for seed in experiment.seeds}
     return first if study.final is None else {*study.final.seeds}
 
 

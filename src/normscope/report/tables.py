@@ -7,7 +7,7 @@ import io
 import math
 from dataclasses import dataclass
 
-from normscope.report.specification import Figure, HeatMap, LineFigure, Panel, Series
+from normscope.report.specification import Figure, HeatMap, LineFigure, Panel, Raster, RasterFigure, Series
 
 # Rows of a table that stands in for a picture; the CSV holds every point.
 MAX_ROWS = 30
@@ -15,9 +15,8 @@ MAX_ROWS = 30
 
 def to_csv(figure: Figure) -> str:
     """Return the numbers behind `figure`, every point drawn, as comma-separated text with a header; empty where NaN."""
-    rows = _heat_map_rows(figure) if isinstance(figure, HeatMap) else _line_rows(figure)
     text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows(rows)
+    csv.writer(text, lineterminator="\n").writerows(_rows(figure))
     return text.getvalue()
 
 
@@ -34,6 +33,8 @@ def to_tables(figure: Figure) -> tuple[Table, ...]:
     """Return one table per panel that says what the picture says: x down, normalizers across, mean and interval."""
     if isinstance(figure, HeatMap):
         return (_heat_map_table(figure),)
+    if isinstance(figure, RasterFigure):
+        return tuple(_raster_table(panel) for panel in figure.panels)
     return tuple(_panel_table(panel) for panel in figure.panels)
 
 
@@ -52,6 +53,12 @@ def short(value: float) -> str:
 def _cell(value: float) -> str:
     # Seven digits: all that a measurement in float32 has.
     return "" if math.isnan(value) else f"{value:.7g}"
+
+
+def _rows(figure: Figure) -> list[list[str]]:
+    if isinstance(figure, HeatMap):
+        return _heat_map_rows(figure)
+    return _raster_rows(figure) if isinstance(figure, RasterFigure) else _line_rows(figure)
 
 
 def _line_rows(figure: LineFigure) -> list[list[str]]:
@@ -74,6 +81,27 @@ def _heat_map_rows(figure: HeatMap) -> list[list[str]]:
             counts = (str(figure.diverged[i][j]), str(figure.trials[i][j]))
             rows.append([name, _cell(rate), _cell(figure.values[i][j]), *counts])
     return rows
+
+
+def _raster_rows(figure: RasterFigure) -> list[list[str]]:
+    rows = [["panel", "y", "x", "value"]]
+    for panel in figure.panels:
+        for y, values in zip(panel.ys, panel.values, strict=True):
+            rows += [[panel.title, _cell(y), _cell(x), _cell(value)] for x, value in zip(panel.xs, values, strict=True)]
+    return rows
+
+
+def _raster_table(panel: Raster) -> Table:
+    """Every so many rows and columns of the grid."""
+    down, across = (range(0, len(places), math.ceil(len(places) / MAX_ROWS)) for places in (panel.ys, panel.xs))
+    what = f"{panel.color.label}: {panel.y.label} down, {panel.x.label} across"
+    caption = " – ".join(filter(None, [panel.title, what]))
+    if len(down) * len(across) < len(panel.ys) * len(panel.xs):
+        rows_kept, columns_kept = f"{len(down)} of {len(panel.ys)} rows", f"{len(across)} of {len(panel.xs)} columns"
+        caption += f"; {rows_kept} and {columns_kept}, the rest in the CSV"
+    header = ("", *(f"{panel.xs[j]:g}" for j in across))
+    rows = tuple((f"{panel.ys[i]:g}", *(short(panel.values[i][j]) for j in across)) for i in down)
+    return Table(caption, header, rows)
 
 
 def _panel_table(panel: Panel) -> Table:

@@ -16,7 +16,7 @@ import jinja2
 from markupsafe import Markup
 
 from normscope.report import plotly_renderer, published, tables
-from normscope.report.specification import Figure, HeatMap
+from normscope.report.specification import Figure, HeatMap, LineFigure
 from normscope.report.style import DASHES, LINE_WIDTH, THEORY, styles
 
 STATIC = Path(__file__).parent / "static"
@@ -81,6 +81,7 @@ def _environment() -> jinja2.Environment:
         "estimate": published.estimate,
     }
     environment.tests["heat_map"] = lambda figure: isinstance(figure, HeatMap)
+    environment.tests["line_figure"] = lambda figure: isinstance(figure, LineFigure)
     return environment
 
 

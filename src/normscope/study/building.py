@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
@@ -35,17 +36,27 @@ def row(norm: Norm) -> ns.Normalizer:
 
 
 def network(experiment: Experiment, dataset: Dataset, *, generator: torch.Generator) -> Network:
-    """The experiment's model for this data set, normalizer and switches injected, on the data's device."""
+    """The experiment's model for this data set, normalizer and switches injected, on the data's device.
+
+    Its weights are drawn in the experiment's dtype, so that orthogonal ones are so to that dtype's rounding.
+    """
     device = dataset.train.inputs.device
     normalizer = row(experiment.norm)
-    if not experiment.switches:
-        model = _build(experiment, dataset, normalizer, generator=generator)
-        return Network(model.to(device), normalizer.penalized, lambda _step: None)
-    chosen = [switches.switch(asked.name, **asked.options) for asked in experiment.switches]
-    switched = switches.apply(normalizer, chosen, generator=generator)
-    inner = _build(experiment, dataset, switched, generator=generator, activation_factory=switched.activation_factory)
-    model = switched.around(inner, dataset.num_classes).to(device)
+    with _default(experiment.dtype):
+        if not experiment.switches:
+            model = _build(experiment, dataset, normalizer, generator=generator)
+            return Network(model.to(device), normalizer.penalized, lambda _step: None)
+        chosen = [switches.switch(asked.name, **asked.options) for asked in experiment.switches]
+        switched = switches.apply(normalizer, chosen, generator=generator)
+        factory = switched.activation_factory
+        inner = _build(experiment, dataset, switched, generator=generator, activation_factory=factory)
+        model = switched.around(inner, dataset.num_classes).to(device)
     return Network(model, _is_penalized(model), lambda step: switched.at_step(model, step))
+
+
+def cast(inputs: Tensor, experiment: Experiment) -> Tensor:
+    """Inputs in the experiment's dtype; tokens stay what they are."""
+    return inputs.to(_DTYPES[experiment.dtype]) if inputs.is_floating_point() else inputs
 
 
 def cross_entropy(outputs: Tensor, targets: Tensor, *, reduction: Literal["mean", "sum"] = "mean") -> Tensor:
@@ -54,6 +65,33 @@ def cross_entropy(outputs: Tensor, targets: Tensor, *, reduction: Literal["mean"
     Shape: (N, K) and (N,), or (N, T, K) and (N, T).
     """
     return F.cross_entropy(outputs.flatten(0, -2), targets.flatten(), reduction=reduction)
+
+
+def data_loss(outputs: Tensor, targets: Tensor, *, reduction: Literal["mean", "sum"] = "mean") -> Tensor:
+    r"""What a network is trained for: `cross_entropy` of classes, and of real targets the squared distance.
+
+    .. math:: \frac1N \sum_n \|f(x_n) - y_n\|_2^2
+
+    Shape: (N, K) and (N, K) where targets are real.
+    """
+    if not targets.is_floating_point():
+        return cross_entropy(outputs, targets, reduction=reduction)
+    distances = (outputs - targets).square().flatten(1).sum(1)
+    return distances.mean() if reduction == "mean" else distances.sum()
+
+
+_DTYPES = {"float32": torch.float32, "float64": torch.float64}
+
+
+@contextlib.contextmanager
+def _default(name: str) -> Iterator[None]:
+    """Floating-point tensors made within have this dtype, where they are given none."""
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(_DTYPES[name])
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(before)
 
 
 def _build(

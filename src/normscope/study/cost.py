@@ -13,7 +13,7 @@ from normscope.data import Dataset
 from normscope.probes import Subject
 from normscope.probes.curvature import hessian_of
 from normscope.study import preparation
-from normscope.study.building import cross_entropy, network
+from normscope.study.building import cast, cross_entropy, network
 from normscope.study.comparison import experiment_of
 from normscope.study.curvature import asked_spectrum, curvature_batch
 from normscope.study.due import num_nodes, spectra
@@ -77,7 +77,8 @@ def seconds_of_a_product(experiment: Experiment, share: float) -> float:
     dataset = preparation.load_on_device(experiment.data)
     examples = next(m.options["examples"] for m in experiment.measurements if _of_hessian(m))
     assert isinstance(examples, int)
-    subject = Subject(_model(experiment, dataset), cross_entropy, curvature_batch(dataset, examples, seed=0))
+    inputs, targets = curvature_batch(dataset, examples, seed=0)
+    subject = Subject(_model(experiment, dataset), cross_entropy, (cast(inputs, experiment), targets))
     limit = preparation.memory_limit(share=share)
     return hessian_of(subject, params=None, mode="train", memory_limit=limit).report.seconds
 
@@ -115,7 +116,7 @@ def _products(measurement: Measurement, experiment: Experiment, model: nn.Module
 def _try_out(experiment: Experiment, dataset: Dataset) -> None:
     """A product with the Hessian of a small network, which is exact or refused."""
     model = _model(preparation.small(experiment), dataset)
-    batch = (dataset.train.inputs[:4], dataset.train.targets[:4])
+    batch = (cast(dataset.train.inputs[:4], experiment), dataset.train.targets[:4])
     try:
         hessian_of(Subject(model, cross_entropy, batch), params=None, mode="train", memory_limit=None)
     except ValueError as error:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from normscope.data import Dataset, shuffled_batches
 from normscope.probes import Reading, Sharpness, SpectralDensity, Subject
 from normscope.study import seeds
-from normscope.study.building import cross_entropy
+from normscope.study.building import cast, cross_entropy
 from normscope.study.due import Due, num_nodes, spectra, tracks_running_statistics
 from normscope.study.measuring import Scene
 from normscope.study.probing import Spectrum, as_modes
@@ -86,8 +86,8 @@ def _weighed(scene: Scene, model: nn.Module, step: int, examples: int) -> Subjec
     if step not in scene.weighed:
         scene.weighed.add(step)
         scene.rows.add("weights", "norm", total_norm(model), step=step)
-    batch = curvature_batch(scene.dataset, examples, seed=scene.experiment.seed)
-    return Subject(model, cross_entropy, batch)
+    inputs, targets = curvature_batch(scene.dataset, examples, seed=scene.experiment.seed)
+    return Subject(model, cross_entropy, (cast(inputs, scene.experiment), targets))
 
 
 def _density(scene: Scene, subject: Subject, asked: Spectrum, due: Due, step: int) -> Reading:

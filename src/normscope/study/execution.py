@@ -7,15 +7,16 @@ import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from normscope.data import ShuffledBatches, crop_flip, shuffled_batches
+from normscope.data import ShuffledBatches, StreamedBatches, crop_flip, shuffled_batches
 from normscope.isolation import seeded
 from normscope.nn import Penalised
 from normscope.study import seeds
-from normscope.study.building import Network, cross_entropy, network
+from normscope.study.building import Network, cast, data_loss, network
 from normscope.study.experiment import Training
 from normscope.study.measuring import Measurements, Scene
 from normscope.train import Objective, Setup, checkpoint, fit, optimizer, schedule, setup
@@ -32,18 +33,26 @@ def execute(scene: Scene, kept: Path) -> None:
 
     Written are every step's loss, and penalty where there is one; what is measured, where it is due; and at the end
     whether the training diverged: its loss left the range `fit` allows, or the last validation loss is not finite.
-    A training that asks for checkpoints keeps the last one at `kept` and goes on from the one it finds there.
+    A training that asks for checkpoints keeps the last one at `kept` and goes on from the one it finds there. The
+    replicas of an untrained network are built and measured one after the other, each as if it were alone.
     """
     experiment = scene.experiment
-    measurements = Measurements(scene)
-    built = network(experiment, scene.dataset, generator=seeds.generator(experiment.seed, "init"))
     if experiment.training is None:
-        measurements.take(built.model, 0)
+        for seed in experiment.seeds:
+            one = scene.of_seed(seed)
+            Measurements(one).take(_initial(one).model, 0)
         return
+    measurements, built = Measurements(scene), _initial(scene)
     device = scene.dataset.train.inputs.device
     cuda = (device.index,) if device.type == "cuda" else ()
     with seeded(seeds.derive(experiment.seed, "dropout"), cuda):
         _train(_prepare(scene, built, experiment.training, kept), measurements)
+
+
+def _initial(scene: Scene) -> Network:
+    """The network at initialization."""
+    seed = scene.experiment.seed
+    return network(scene.experiment, scene.dataset, generator=seeds.generator(seed, "init"))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,7 +63,7 @@ class _Course:
     built: Network
     training: Training
     prepared: Setup
-    stream: ShuffledBatches
+    stream: ShuffledBatches | StreamedBatches[Any]
     kept: Path
 
     def save(self, step: int) -> None:
@@ -90,16 +99,24 @@ class _Course:
 
 def _prepare(scene: Scene, built: Network, training: Training, kept: Path) -> _Course:
     asked = training.optimizer
-    stream = shuffled_batches(
-        scene.dataset.train, training.batch_size, generator=seeds.generator(scene.experiment.seed, "data")
-    )
     prepared = setup(
         Penalised(built.model),
         optimizer(built.model, asked.name, asked.lr, **asked.options),
         precision=training.precision,
         accelerator="cuda" if scene.dataset.train.inputs.is_cuda else "cpu",
     )
+    stream = _stream(scene, training.batch_size)
     return _Course(scene=scene, built=built, training=training, prepared=prepared, stream=stream, kept=kept)
+
+
+def _stream(scene: Scene, batch_size: int) -> ShuffledBatches | StreamedBatches[Any]:
+    """Batches to train on, in an order that the seed alone decides; from memory, or read as they are needed."""
+    generator, buffer = seeds.generator(scene.experiment.seed, "data"), scene.experiment.data.buffer
+    if scene.dataset.streamed is None or buffer is None:
+        return shuffled_batches(scene.dataset.train, batch_size, generator=generator)
+    # As many batches are decoded ahead as this process has threads, which changes no number.
+    workers = torch.get_num_threads()
+    return scene.dataset.streamed.shuffled(batch_size, generator=generator, buffer=buffer, workers=workers)
 
 
 def _train(course: _Course, measurements: Measurements) -> None:
@@ -114,6 +131,7 @@ def _train(course: _Course, measurements: Measurements) -> None:
         schedule=schedule(training.schedule.name, **training.schedule.options),
         first=last + 1,
         backward=course.prepared.backward,
+        diverged_loss=training.diverged_loss,
     )
     for step in steps:
         last, diverged = step.index, step.diverged
@@ -131,11 +149,13 @@ def _train(course: _Course, measurements: Measurements) -> None:
 def _batches(course: _Course, *, first: int) -> Iterator[Batch]:
     """The batches of training from step `first` on, augmented. What a step draws follows from its number alone."""
     seed, augment = course.scene.experiment.seed, course.scene.experiment.data.augment == "crop_flip"
+    device = course.scene.dataset.train.inputs.device
     for index in range(first, course.training.steps + 1):
-        inputs, targets = next(course.stream)
+        inputs, targets = (part.to(device) for part in next(course.stream))
         course.built.at_step(index)
         if augment:
             inputs = crop_flip(inputs, generator=seeds.generator(seed, "augment", index))
+        inputs = cast(inputs, course.scene.experiment)
         _reseed(inputs.device, seeds.derive(seed, "dropout", index))
         yield inputs, targets
 
@@ -154,7 +174,7 @@ def _objective(penalised: nn.Module, training: Training, *, penalized: bool) -> 
     def objective(batch: Batch) -> Objective:
         inputs, targets = batch
         outputs, penalty = penalised(inputs)
-        loss = cross_entropy(outputs, targets)
+        loss = data_loss(outputs, targets)
         total = penalty if alone else loss + weight * penalty
         return Objective(total=total, loss=loss, parts={"penalty": penalty})
 

@@ -35,13 +35,15 @@ class Data(_Spec, frozen=True, kw_only=True):
     """A data set and how much of it.
 
     Attributes:
-        name: "digits", a local directory, or a hub id.
+        name: "digits", "declaration" (a text), a local directory, or a hub id.
         max_train: at most so many training examples.
         max_eval: at most so many validation, and as many test examples.
         augment: of training batches: "crop_flip" is the papers' random crop and horizontal flip.
         image_size: images are resized to so many pixels a side.
         sequence_length: tokens of an example; it makes the data a text for language models.
         vocabulary: subwords of such a text; None for its characters.
+        buffer: training examples are streamed, and mixed in a buffer of so many; None for all of them in memory. Then
+            `max_eval` is needed, and `max_train` bounds the training examples that are held for measurements (1,024).
     """
 
     name: str
@@ -51,6 +53,7 @@ class Data(_Spec, frozen=True, kw_only=True):
     image_size: int | None = None
     sequence_length: int | None = None
     vocabulary: int | None = None
+    buffer: int | None = None
 
 
 class Model(_Spec, frozen=True, kw_only=True):
@@ -89,6 +92,7 @@ class Training(_Spec, frozen=True, kw_only=True):
         objective: "loss" with `penalty_weight` times RegNorm's penalty, or the "penalty" alone.
         precision: as Lightning Fabric names it.
         checkpoint_every: steps between checkpoints, from which an interrupted training goes on; None for none.
+        diverged_loss: the loss above which it has diverged.
     """
 
     steps: int
@@ -99,6 +103,7 @@ class Training(_Spec, frozen=True, kw_only=True):
     objective: Literal["loss", "penalty"] = "loss"
     precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"
     checkpoint_every: int | None = None
+    diverged_loss: float = 1e3
 
 
 class Measurement(_Spec, frozen=True, kw_only=True):
@@ -116,6 +121,8 @@ class Experiment(_Spec, frozen=True, kw_only=True):
         id: its own within a study; the name of its folder.
         condition: what sets it apart beside normalizer, learning rate and seed, as the records say it.
         batch_size: of measurements and of evaluation.
+        dtype: of weights and data; weights are drawn in it.
+        replicas: so many untrained networks, with seeds `seed`, `seed` + 1, ..., in one trial; 1 where it is trained.
     """
 
     id: str
@@ -128,6 +135,13 @@ class Experiment(_Spec, frozen=True, kw_only=True):
     training: Training | None = None
     batch_size: int
     measurements: tuple[Measurement, ...] = ()
+    dtype: Literal["float32", "float64"] = "float32"
+    replicas: int = 1
+
+    @property
+    def seeds(self) -> range:
+        """The seeds of all its networks."""
+        return range(self.seed, self.seed + self.replicas)
 
 
 class Final(_Spec, frozen=True, kw_only=True):

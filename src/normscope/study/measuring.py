@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import inspect
 import itertools
@@ -10,6 +11,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal, TypeAlias, final
 
+import msgspec
 import torch
 from torch import Tensor, nn
 
@@ -17,7 +19,7 @@ from normscope import probes, theory
 from normscope.data import Dataset, Split, even_batches, shuffled_batches
 from normscope.probes import Reading
 from normscope.study import seeds
-from normscope.study.building import cross_entropy
+from normscope.study.building import cast, cross_entropy, data_loss
 from normscope.study.experiment import Experiment, Measurement
 from normscope.study.rows import Rows
 
@@ -50,19 +52,25 @@ class Scene:
         """Of a measurement at this step."""
         return seeds.generator(self.experiment.seed, "probe", step)
 
-    def batches(self, count: int, source: Source) -> list[tuple[Tensor, Tensor]]:
+    def batches(self, count: int, source: Source, *, size: int | None = None) -> list[tuple[Tensor, Tensor]]:
         """Training batches that stay the same while the model trains, so that a curve shows the model's change alone.
 
-        Those of "data" are the ones that training begins with, those of "probe" are drawn apart from it.
+        Those of "data" are the ones that training begins with, those of "probe" are drawn apart from it. They are of
+        `size` examples, or of as many as the experiment says.
         """
         generator = seeds.generator(self.experiment.seed, source)
-        stream = shuffled_batches(self.dataset.train, self.experiment.batch_size, generator=generator)
-        return list(itertools.islice(stream, count))
+        stream = shuffled_batches(self.dataset.train, size or self.experiment.batch_size, generator=generator)
+        return [(cast(inputs, self.experiment), targets) for inputs, targets in itertools.islice(stream, count)]
+
+    def of_seed(self, seed: int) -> Scene:
+        """The scene of the experiment's network of this seed alone; its rows come to the same collection."""
+        alone = msgspec.structs.replace(self.experiment, seed=seed, replicas=1)
+        return dataclasses.replace(self, experiment=alone, rows=self.rows.of_seed(seed), losses={}, weighed=set())
 
     def subject(self, model: nn.Module, count: int, source: Source) -> probes.Subject:
         """The model with its loss on so many batches."""
         batch, *more = self.batches(count, source)
-        return probes.Subject(model, cross_entropy, batch, more=more)
+        return probes.Subject(model, data_loss, batch, more=more)
 
 
 @final
@@ -152,6 +160,12 @@ def penalty(scene: Scene, model: nn.Module, step: int, *, batches: int = 1, sour
     scene.rows.add("penalty", "floor", 1 / scene.experiment.batch_size, step=step)
 
 
+def moments(scene: Scene, model: nn.Module, step: int, *, batches: int = 1, source: Source = "probe") -> None:
+    """Mean and root mean square of every site's normalized values, over the batch and over the layer."""
+    reading = probes.Moments()(scene.subject(model, batches, source), generator=scene.generator(step))
+    write_quantities(scene.rows, reading, step=step)
+
+
 def batch_dependence(scene: Scene, model: nn.Module, step: int, *, mode: Literal["train", "eval"] = "train") -> None:
     """How much an example's output changes when the others of its batch are exchanged."""
     probe = probes.BatchDependence(mode=mode)
@@ -177,7 +191,7 @@ def batch_size_accuracy(
     counts = tuple(int(size) for size in sizes.split())
     probe = probes.BatchSizeAccuracy(sizes=counts, partitions=partitions)
     split = scene.dataset.test
-    subject = probes.Subject(model, cross_entropy, (split.inputs, split.targets))
+    subject = probes.Subject(model, cross_entropy, (cast(split.inputs, scene.experiment), split.targets))
     reading = probe(subject, generator=scene.generator(step))
     for index, size in enumerate(counts):
         stderr = math.nan if reading.stderr is None else reading.stderr[index].item()
@@ -201,34 +215,59 @@ def evaluate(model: nn.Module, split: Split, scene: Scene, name: str, *, step: i
     Batches are of nearly equal size: rows without running statistics use those of the batch at hand in eval mode too.
     """
     loss, correct, counted = 0.0, 0, 0
+    classes = not split.targets.is_floating_point()  # real targets have no accuracy
     model.eval()
     for inputs, targets in even_batches(split, scene.experiment.batch_size):
-        outputs = model(inputs)
-        loss += cross_entropy(outputs, targets, reduction="sum").item()
-        correct += int((outputs.argmax(-1) == targets).sum())
-        counted += int((targets >= 0).sum())
+        outputs = model(cast(inputs, scene.experiment))
+        loss += data_loss(outputs, targets, reduction="sum").item()
+        correct += int((outputs.argmax(-1) == targets).sum()) if classes else 0
+        counted += int((targets >= 0).sum()) if classes else len(targets)
     model.train()
-    scene.rows.add("evaluation", f"{name}_accuracy", correct / counted, step=step)
-    scene.rows.add("evaluation", f"{name}_loss", loss / counted, step=step, unit="nats")
+    if classes:
+        scene.rows.add("evaluation", f"{name}_accuracy", correct / counted, step=step)
+    scene.rows.add("evaluation", f"{name}_loss", loss / counted, step=step, unit="nats" if classes else "1")
     return loss / counted
 
 
 @functools.cache
 def registry() -> Mapping[str, Measure]:
     """Every measurement by name."""
-    from normscope.study import curvature
+    from normscope.study import backward_identity, curvature, depth, depth_steps, gradient_noise, landscape, matrices
 
     table: Iterable[Measure] = (
         information_propagation,
         gradient_correlation,
         gradient_norm,
         penalty,
+        moments,
         batch_dependence,
         train_eval_gap,
         batch_size_accuracy,
         evaluation,
         curvature.spectrum,
         curvature.sharpness,
+        depth.isometry_gap,
+        depth.weight_orthogonality,
+        depth.weight_gradient_norm,
+        depth.explosion_rate,
+        depth.gradient_symmetry,
+        depth.batch_rank,
+        depth.batch_accuracy,
+        depth_steps.normalizer_jacobian,
+        depth_steps.aligned_isometry_gap,
+        landscape.channel_moments,
+        landscape.channel_moments_along_step,
+        landscape.relative_loss,
+        landscape.loss_along_gradient,
+        landscape.covariate_shift,
+        landscape.logit_gradients,
+        landscape.gradient_sums,
+        landscape.gradient_histogram,
+        landscape.training_accuracy,
+        gradient_noise.gradient_noise,
+        backward_identity.backward_identity,
+        matrices.gaussian_products,
+        matrices.fuss_catalan,
     )
     return {measure.__name__: measure for measure in table}
 
@@ -250,6 +289,15 @@ def write_reading(rows: Rows, reading: Reading, name: str, *, step: int = 0, fir
             stderr=stderr[index].item(),
             unit=reading.unit,
         )
+
+
+def write_quantities(rows: Rows, reading: Reading, *, step: int = 0) -> None:
+    """Write a reading with axes ("quantity", "layer"), each quantity as `write_reading` does and by its own name."""
+    for index, quantity in enumerate(reading.labels["quantity"]):
+        stderr = None if reading.stderr is None else reading.stderr[index]
+        layers = {"layer": reading.labels["layer"]}
+        one = dataclasses.replace(reading, axes=("layer",), labels=layers, values=reading.values[index], stderr=stderr)
+        write_reading(rows, one, quantity, step=step)
 
 
 def _sites(model: nn.Module) -> int:

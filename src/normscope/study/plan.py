@@ -32,7 +32,9 @@ class Trial:
     def __str__(self) -> str:
         what = "at initialization" if self.lr is None else f"lr {self.lr:g}"
         condition = f" {self.condition}" if self.condition else ""
-        return f"{self.norm.label}{condition} {what} seed {self.seed}"
+        more = 0 if self.experiment is None else self.experiment.replicas - 1
+        seeds = f"seeds {self.seed} to {self.seed + more}" if more else f"seed {self.seed}"
+        return f"{self.norm.label}{condition} {what} {seeds}"
 
 
 def plan(recipe: Recipe | Study) -> tuple[Trial, ...]:
@@ -119,4 +121,4 @@ def _cost_of(trial: Trial, products: int) -> float:
     assert experiment is not None
     measured = sum(len(measurement.at) for measurement in experiment.measurements)
     trained = 0 if experiment.training is None else experiment.training.steps
-    return 4.0 * trained + 10.0 * measured + 30.0 * products + 1.0
+    return 4.0 * trained + (10.0 * measured + 1.0) * experiment.replicas + 30.0 * products

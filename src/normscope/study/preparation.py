@@ -14,14 +14,16 @@ import torch
 from normscope import data, train
 from normscope.curvature.memory import available_bytes
 from normscope.isolation import seeded
-from normscope.study import measuring
-from normscope.study.building import network, row
+from normscope.study import depth_batches, measuring
+from normscope.study.building import cast, network, row
 from normscope.study.comparison import experiment_of
 from normscope.study.experiment import Data, Experiment, Measurement, Scalar, Study
+from normscope.study.linear_map import LINEAR_MAP, linear_map
 from normscope.study.plan import plan
 from normscope.study.recipe import Recipe
 
 _SHARE_OF_FREE_MEMORY = 0.8
+_HELD = 1024  # training examples of a stream
 
 
 def device() -> torch.device:
@@ -41,6 +43,10 @@ def device_name() -> str:
 
 def load_data(asked: Data) -> data.Dataset:
     """The data set of an experiment."""
+    if asked.name == LINEAR_MAP:
+        return linear_map(max_train=asked.max_train, max_eval=asked.max_eval)
+    if asked.buffer is not None:
+        return _streamed(asked, asked.buffer)
     return data.load(
         asked.name,
         max_train=asked.max_train,
@@ -49,6 +55,24 @@ def load_data(asked: Data) -> data.Dataset:
         sequence_length=asked.sequence_length,
         vocabulary=asked.vocabulary,
     )
+
+
+def _streamed(asked: Data, buffer: int) -> data.Dataset:
+    if buffer < 1:
+        raise ValueError(f"buffer must be at least 1, got {buffer}; leave it out to hold all examples in memory.")
+    if asked.max_eval is None:
+        raise ValueError(
+            f"{asked.name} is streamed, and what it is evaluated on is held in memory: max_eval must say how many "
+            "examples, got none; give it, or leave out buffer."
+        )
+    stream = data.stream(
+        asked.name,
+        image_size=asked.image_size,
+        sequence_length=asked.sequence_length,
+        vocabulary=asked.vocabulary,
+        held_out=asked.max_eval,
+    )
+    return data.hold(stream, max_train=_HELD if asked.max_train is None else asked.max_train, max_eval=asked.max_eval)
 
 
 def load_on_device(asked: Data) -> data.Dataset:
@@ -89,7 +113,10 @@ def try_out_study(study: Study) -> dict[Data, data.Dataset]:
     for experiment in study.experiments:
         dataset = datasets[experiment.data]
         _check_batches(experiment, dataset)
-        built = msgspec.structs.replace(experiment, id="", seed=0, condition="", training=None, measurements=())
+        _check_depth(experiment, dataset)
+        built = msgspec.structs.replace(
+            experiment, id="", seed=0, condition="", training=None, measurements=(), replicas=1
+        )
         key = msgspec.json.encode(built, order="sorted")
         if key not in seen:
             seen.add(key)
@@ -102,10 +129,25 @@ def _check_names(experiment: Experiment, final: Sequence[Measurement]) -> None:
     for measurement in (*experiment.measurements, *final):
         measuring.check(measurement)
     training = experiment.training
+    _check_replicas(experiment)
+    if experiment.dtype == "float64" and training is not None and training.precision != "32-true":
+        raise ValueError(
+            f"float64 trains as it is, in precision 32-true, got {training.precision}; leave out the one or the other."
+        )
     if training is not None:
         some = torch.nn.Linear(1, 1, device="meta")  # draws nothing
         train.optimizer(some, training.optimizer.name, training.optimizer.lr, **training.optimizer.options)
         train.schedule(training.schedule.name, **training.schedule.options)
+
+
+def _check_replicas(experiment: Experiment) -> None:
+    if experiment.replicas < 1:
+        raise ValueError(f"replicas must be at least 1, got {experiment.replicas}; one network is the least.")
+    if experiment.replicas > 1 and experiment.training is not None:
+        raise ValueError(
+            f"replicas are of untrained networks, got {experiment.replicas} that are trained; give each seed an "
+            "experiment of its own."
+        )
 
 
 def _check_batches(experiment: Experiment, dataset: data.Dataset) -> None:
@@ -116,7 +158,8 @@ def _check_batches(experiment: Experiment, dataset: data.Dataset) -> None:
             f"{experiment.norm.label} takes statistics over the batch and needs a batch_size of at least 2, got 1; "
             "raise batch_size, or leave this normalizer out."
         )
-    for size in (experiment.batch_size, *(() if training is None else (training.batch_size,))):
+    trained_on = training if dataset.streamed is None else None  # a stream is not counted
+    for size in (experiment.batch_size, *(() if trained_on is None else (trained_on.batch_size,))):
         if not 1 <= size <= len(dataset.train):
             raise ValueError(
                 f"batch_size must lie between 1 and the {len(dataset.train)} training examples of {dataset.name}, "
@@ -124,10 +167,15 @@ def _check_batches(experiment: Experiment, dataset: data.Dataset) -> None:
             )
 
 
+def _check_depth(experiment: Experiment, dataset: data.Dataset) -> None:
+    for measurement in experiment.measurements:
+        depth_batches.check(experiment, measurement, available=len(dataset.train))
+
+
 def _try_network(experiment: Experiment, dataset: data.Dataset) -> None:
     model = network(experiment, dataset, generator=torch.Generator().manual_seed(0)).model
     with torch.no_grad(), seeded(0):  # dropout draws from the global random state
-        model(dataset.train.inputs[:2])
+        model(cast(dataset.train.inputs[:2], experiment))
 
 
 def try_out(recipe: Recipe) -> data.Dataset:
@@ -140,6 +188,8 @@ def try_out(recipe: Recipe) -> data.Dataset:
             "raise --batch-size, or leave these normalizers out."
         )
     dataset = load_data(recipe.dataset)
+    if dataset.task == "regression":
+        raise ValueError(f"a comparison needs classes or texts, got {dataset.name}; choose other data.")
     if recipe.batch_size > len(dataset.train):
         raise ValueError(
             f"batch_size must not exceed the {len(dataset.train)} training examples of {dataset.name}, "

@@ -13,7 +13,21 @@ from typing import Any
 
 import normscope
 
-_LIBRARIES = ("torch", "numpy", "scipy", "pandas", "pyarrow", "datasets", "scikit-learn", "pillow", "matplotlib")
+# Whatever computes, reads or stores a number.
+_LIBRARIES = (
+    "torch",
+    "numpy",
+    "scipy",
+    "pandas",
+    "pyarrow",
+    "datasets",
+    "tokenizers",
+    "scikit-learn",
+    "pillow",
+    "matplotlib",
+    "safetensors",
+    "lightning-fabric",
+)
 _PACKAGE = Path(normscope.__file__).parent
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import io
 import json
 import math
@@ -66,6 +67,12 @@ class Rows:
         row = {**self._constant, **place, "name": name, "value": value, "stderr": stderr, "unit": unit}
         self._rows.append(row)
         self._live.write(json.dumps(row) + "\n")
+
+    def of_seed(self, seed: int) -> Rows:
+        """The same collection, to which rows of another seed are added."""
+        other = copy.copy(self)
+        other._constant = self._constant | {"seed": seed}
+        return other
 
     def plain(self) -> list[dict[str, Any]]:
         """Every row so far."""

@@ -127,7 +127,8 @@ def phase(normalizer_name: str) -> Phase | None:
     (prelayernorm, preregnorm). Layer normalization removes a mean that random weights have made zero already, and is
     ordered; so is regnorm until its penalty has been minimized, from when on the theory calls it chaotic.
 
-    None for lmbv and bnl2, which divide each unit by a statistic of the batch and leave the unit's mean in. Let
+    None for lpnorm, for which nothing is worked out, and for lmbv and bnl2, which divide each unit by a statistic of
+    the batch and leave the unit's mean in. Let
     :math:`\bar c` be the cosine of z between examples of the batch, and s ~ N(0, 1) a unit's part common to them.
 
     * bnl2 divides by :math:`\sqrt{\bar c s^2 + 1 - \bar c}`, another number in each unit. That pushes

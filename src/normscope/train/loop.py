@@ -43,7 +43,7 @@ class Step:
         index: 1 for the first step.
         loss: of its batch before the update, in nats.
         parts: the objective's further parts, before the update.
-        diverged: the loss was beyond `DIVERGED_LOSS` or something was not finite; then there was no update.
+        diverged: the loss was beyond the bound of `fit` or something was not finite; then there was no update.
     """
 
     index: int
@@ -65,6 +65,7 @@ def fit(
     schedule: Factor | None = None,
     first: int = 1,
     backward: Callable[[Tensor], object] = backpropagate,
+    diverged_loss: float = DIVERGED_LOSS,
 ) -> Iterator[Step]:
     """Train on each batch in turn and yield after each update, so that whoever iterates may measure, save or stop.
 
@@ -80,12 +81,13 @@ def fit(
             them alone.
         first: index of the first step; for a training that goes on, one more than the last step taken.
         backward: what differentiates the total; `Setup.backward` where a precision needs its own.
+        diverged_loss: in nats, the loss above which a run has diverged; higher for a network that begins there.
     """
     for index, batch in enumerate(batches, start=first):
         optimizer.zero_grad()
         outcome = objective(batch)
         total, loss, *values = _floats(outcome)
-        diverged = not (math.isfinite(total) and loss <= DIVERGED_LOSS)  # also true for a loss of NaN
+        diverged = not (math.isfinite(total) and loss <= diverged_loss)  # also true for a loss of NaN
         if not diverged:
             backward(outcome.total)
             if schedule is None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 
-from normscope.report import Axis, Figure, Panel, Series, bands, figure_of, lines
+from normscope.report import LOG_STEP, Axis, Figure, Panel, Series, bands, figure_of, lines
 from normscope.study import Measurement, Norm, Study
 from normscope_papers.is_batch_norm_unique.rows import pick
 
@@ -16,8 +16,6 @@ if TYPE_CHECKING:
 
 SITE = Axis("depth (normalizer site)")
 LAYER = Axis("depth (affine layer)")
-STEP = Axis("optimizer steps done")
-FROM_ONE = Axis("optimizer steps done + 1", log=True)
 CORRELATION = Axis("correlation", bounds=(-1.0, 1.0))
 NORM = Axis("gradient norm", log=True)
 ACCURACY = Axis("test accuracy", bounds=(0.0, 1.0))
@@ -77,8 +75,8 @@ def by_depth(title: str, x: Axis, y: Axis, rows: pd.DataFrame, study: Study) -> 
 
 
 def by_step(title: str, y: Axis, rows: pd.DataFrame, study: Study) -> Panel:
-    """A panel against the step of training."""
-    return Panel(title, STEP, y, drawn(rows, study, "step", y))
+    """A panel against the step of training, as `LOG_STEP` shows it."""
+    return Panel(title, LOG_STEP, y, drawn(rows, study, "step", y))
 
 
 def with_theory(title: str, y: Axis, probe: str, rows: pd.DataFrame, study: Study) -> Panel:

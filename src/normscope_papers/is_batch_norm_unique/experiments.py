@@ -26,7 +26,8 @@ NAME = "is-batch-norm-unique"
 MNIST, CIFAR10 = "ylecun/mnist", "uoft-cs/cifar10"
 TINY_IMAGENET, IMAGENET = "zh-plus/tiny-imagenet", "ILSVRC/imagenet-1k"
 LM1B, WIKITEXT = "dvruette/lm1b", "Salesforce/wikitext:wikitext-2-v1"
-DIGITS = "digits"
+DIGITS, DECLARATION = "digits", "declaration"
+"""Built in: images and a text."""
 
 Scalar = bool | int | float | str | None
 Fields = dict[Literal["smoke", "laptop", "paper"], dict[str, Any]]

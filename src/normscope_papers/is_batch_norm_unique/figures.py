@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING
 
-from normscope.report import Axis, Figure, LineFigure, Panel, spectral_densities
+from normscope.report import ABOUT_LOG_STEPS, LOG_STEP, Axis, Figure, LineFigure, Panel, spectral_densities
 from normscope.study import Study
 from normscope_papers.is_batch_norm_unique import drawing as d
 from normscope_papers.is_batch_norm_unique.rows import final_values, item_rows, last, pick
@@ -73,7 +73,7 @@ def early_training(frame: pd.DataFrame, study: Study) -> Figures:
         "Each normalizer at the learning rate that validation accuracy chose. Test accuracy; correlation of the "
         "outputs of the last normalizer site for a batch and its noisy copy; of the gradients of all affine parameters "
         "together for such a pair and for independent batches; norm of the gradient with respect to the outputs of the "
-        f"first and the last site. The batches stay the same throughout. {d.spread(rows)}",
+        f"first and the last site. The batches stay the same throughout. {ABOUT_LOG_STEPS} {d.spread(rows)}",
         [
             d.by_step("(a) test accuracy", d.ACCURACY, pick(rows, probe="evaluation", name="test_accuracy"), study),
             d.by_step("(b) final layer", d.CORRELATION, pick(rows, probe="information_propagation"), study),
@@ -103,8 +103,7 @@ def spectra(frame: pd.DataFrame, study: Study) -> Figures:
 def sharpness(frame: pd.DataFrame, study: Study) -> Figures:
     """Figure 6: the ratio of the largest eigenvalue to the tenth, the largest, and the most negative."""
     rows = item_rows(frame, study.item)
-    rows = pick(rows, probe="sharpness").assign(step=rows["step"] + 1)
-    rows = rows.dropna(subset="value")
+    rows = pick(rows, probe="sharpness").dropna(subset="value")
     negative = pick(rows, name="lambda_min")
     negative = negative[negative["value"] < 0].assign(value=lambda found: -found["value"])
     panels = [
@@ -116,8 +115,9 @@ def sharpness(frame: pd.DataFrame, study: Study) -> Figures:
         study,
         "Largest eigenvalues of the Hessian through training",
         "The Hessian of the mean cross-entropy of training images as one batch in train mode, without penalty and "
-        f"weight decay, dropout off. The ratio is drawn where both have converged. {d.spread(rows, log=True)}",
-        [Panel(title, d.FROM_ONE, axis, d.drawn(own, study, "step", axis)) for title, axis, own in panels],
+        f"weight decay, dropout off. The ratio is drawn where both have converged. {ABOUT_LOG_STEPS} "
+        f"{d.spread(rows, log=True)}",
+        [d.by_step(title, axis, own, study) for title, axis, own in panels],
     )
 
 
@@ -161,7 +161,7 @@ def penalty(frame: pd.DataFrame, study: Study) -> Figures:
     floor = d.common(pick(rows, name="floor"), study)
 
     def with_floor(title: str, own: pd.DataFrame) -> Panel:
-        return Panel(title, d.STEP, axis, (*d.drawn(own, study, "step", axis), *floor))
+        return Panel(title, LOG_STEP, axis, (*d.drawn(own, study, "step", axis), *floor))
 
     panels = [
         with_floor("mean over sites", by_site),
@@ -172,7 +172,8 @@ def penalty(frame: pd.DataFrame, study: Study) -> Figures:
         study,
         "RegNorm's penalty through training",
         "R is the mean over neurons of the squared batch mean, after normalization and before gain and shift. Grey "
-        f"dashed: 1/N, what N examples give on average where the mean is 0. {d.spread(rows, log=True)}",
+        "dashed: 1/N, what N examples give on average where the mean is 0. "
+        f"{ABOUT_LOG_STEPS} {d.spread(rows, log=True)}",
         panels,
     )
     name = "1/N, the sampling floor"
@@ -180,24 +181,25 @@ def penalty(frame: pd.DataFrame, study: Study) -> Figures:
 
 
 def minimized(frame: pd.DataFrame, study: Study) -> Figures:
-    """Section 3.2: correlation by depth before and after the penalty was minimized, beside the two rows it links."""
+    """Section 3.2: correlation by depth before and after the penalty was minimized, beside the two rows it links.
+
+    After, there is a panel for each rate; before, all of them are the same network.
+    """
     import pandas as pd
 
     rows = pick(item_rows(frame, study.item), probe=["information_propagation", "theory.information_propagation"])
     beside, trained = pick(rows, kind="init"), pick(rows, kind="train")
-    panels = [
-        d.propagation(title, pd.concat([beside, own]), study)
-        for title, own in (
-            ("before minimizing", pick(trained, step=0)),
-            ("after minimizing the penalty alone", last(trained, "step")),
-        )
-    ]
+    by_rate = {f"after minimizing R, {rate}": own for rate, own in trained.groupby("condition", sort=False)}
+    before = pick(trained, step=0, condition=trained["condition"].unique().tolist()[:1])
+    ends = {"before minimizing": before, **{title: last(own, "step") for title, own in by_rate.items()}}
+    panels = [d.propagation(title, pd.concat([beside, own]), study) for title, own in ends.items()]
     falling = pick(item_rows(frame, study.item), probe="penalty", name="R")
-    panels.append(d.by_step("R, mean over sites", Axis("R", log=True), falling, study))
+    named = falling.assign(normalizer=falling["normalizer"] + ", " + falling["condition"])
+    panels.append(d.by_step("R, mean over sites", Axis("R", log=True), named, study))
     return d.figure(
         study,
         "Propagation before and after RegNorm's penalty is minimized",
-        f"{d.SIMILAR} {d.spread(rows)} {d.THEORY}",
+        f"{d.SIMILAR} {ABOUT_LOG_STEPS} {d.spread(rows)} {d.THEORY}",
         panels,
     )
 
@@ -206,7 +208,8 @@ def recurrent(frame: pd.DataFrame, study: Study) -> Figures:
     """Test accuracy against the step, one panel per cell."""
     rows = pick(item_rows(frame, study.item), probe="evaluation", name="test_accuracy")
     panels = [d.by_step(str(cell), d.ACCURACY, own, study) for cell, own in rows.groupby("condition", sort=False)]
-    return d.figure(study, "Recurrent networks", f"Each at its best learning rate. {d.spread(rows)}", panels)
+    caption = f"Each at its best learning rate. {ABOUT_LOG_STEPS} {d.spread(rows)}"
+    return d.figure(study, "Recurrent networks", caption, panels)
 
 
 def gradient_factors(frame: pd.DataFrame, study: Study) -> Figures:

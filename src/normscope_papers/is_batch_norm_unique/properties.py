@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from normscope.study import Effect
-from normscope_papers.is_batch_norm_unique.rows import at, effect, final_values, item_rows, last, pick, wide
+from normscope_papers.is_batch_norm_unique.rows import at, effect, final_values, item_rows, last, nothing, pick, wide
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -71,9 +71,20 @@ def growth(frame: pd.DataFrame, item: str, norm: str, *, step: int = 0, conditio
     return effect(what, (first / deepest) ** (2 / layers))
 
 
-def _centered(frame: pd.DataFrame, norm: str) -> Effect:
-    rows = last(pick(item_rows(frame, "app11"), probe="penalty", name="R", normalizer=norm), "step")
-    return effect("R after training, mean over sites", wide(rows, [norm])[norm])
+def _centered_and_scaled(frame: pd.DataFrame, norm: str) -> Effect:
+    what = "squared distance of means from 0 or of root mean squares from 1, the larger; over batch or layer"
+    rows = pick(frame, item="table2", probe="moments", normalizer=norm)
+    if rows.empty:
+        return nothing(what)
+    values = rows.pivot_table(index=["seed", "depth"], columns="name", values="value")
+    for over in ("batch", "layer"):
+        values[f"{over}_centering"] = values[f"{over}_mean"] ** 2
+        values[f"{over}_scaling"] = (values[f"{over}_rms"] - 1) ** 2 + values[f"{over}_spread"] ** 2
+    over_sites = values.groupby("seed").mean()
+    centering, scaling = (
+        over_sites[[f"batch_{part}", f"layer_{part}"]].min(axis=1) for part in ("centering", "scaling")
+    )
+    return effect(what, centering.where(centering > scaling, scaling))
 
 
 def _accuracy_beside_batchnorm(frame: pd.DataFrame, norm: str) -> Effect:
@@ -138,12 +149,13 @@ _ROUNDING = 1e-4  # float32 through 26 layers; what couples examples changes out
 PROPERTIES = (
     Property(
         name="consistent scaling and centering",
-        item="app11",
-        measured=_centered,
+        item="table2",
+        measured=_centered_and_scaled,
         holds="below",
         plus=0.1,
         minus=0.5,
-        rule="mean of R over sites after training: + up to 0.1, - from 0.5 (scaling is by definition)",
+        rule="squared means, and squared distances of root mean squares from 1, at initialization, each over the batch "
+        "or over the layer, where its mean over sites is smaller; the larger of the two: + up to 0.1, - from 0.5",
         paper="+++++",
     ),
     Property(

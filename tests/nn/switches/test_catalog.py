@@ -12,10 +12,11 @@ EXAMPLES = {
     "tlu": {},
     "logits_norm": {},
     "variance_penalty": {"weight": 0.1},
+    "noisy_batch_norm": {},
 }
 
 
-def test_the_table_holds_the_seven_of_the_appendix():
+def test_the_table_holds_the_seven_of_the_appendix_and_noisy_batch_norm():
     assert switches.names() == tuple(EXAMPLES)
 
 
@@ -54,6 +55,9 @@ def test_options_tell_switches_apart():
         ("logits_norm", {"mean": False, "variance": False}, "got neither; turn one on"),
         ("logits_norm", {"mean": 1}, "Option mean of logits_norm must be True or False, got 1"),
         ("variance_penalty", {"weight": -1.0}, "Option weight of variance_penalty must be a finite number of at least"),
+        ("noisy_batch_norm", {"scale": 0.9}, "Option scale of noisy_batch_norm must be a finite number of at least 1"),
+        ("noisy_batch_norm", {"shift": -1}, "Option shift of noisy_batch_norm must be a finite number of at least 0"),
+        ("noisy_batch_norm", {"sample_scale": "x"}, "Option sample_scale of noisy_batch_norm must be a finite number"),
     ],
 )
 def test_bad_names_and_options_are_refused_with_the_remedy(name, options, message):

@@ -40,6 +40,7 @@ SWITCHES = {
     "logits_mean": switch("logits_norm", variance=False),
     "logits_variance": switch("logits_norm", mean=False),
     "variance_penalty": switch("variance_penalty", weight=0.5),
+    "noisy_batch_norm": switch("noisy_batch_norm"),
 }
 TOGETHER = [switch("gradient_scale", k=1.1), switch("batch_noise", samples=8), switch("tlu")]
 TOGETHER += [switch("normalized_affine"), switch("logits_norm"), switch("variance_penalty", weight=0.5)]

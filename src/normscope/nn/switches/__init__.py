@@ -1,4 +1,4 @@
-"""Changes to a network that go with any normalizer: the failed experiments of "Is Batch Norm unique?", appendix A."""
+"""Changes to a network that go with any normalizer: the failed experiments of "Is Batch Norm unique?", and noise."""
 
 from normscope.nn.switches.catalog import names, switch
 from normscope.nn.switches.switch import Switch

@@ -11,6 +11,7 @@ from normscope.nn.switches.affine import normalized_affine
 from normscope.nn.switches.gradient import gradient_scale
 from normscope.nn.switches.logits import logits_norm
 from normscope.nn.switches.noise import batch_noise
+from normscope.nn.switches.shift import noisy_batch_norm
 from normscope.nn.switches.switch import Option, Switch
 from normscope.nn.switches.variance import variance_penalty
 
@@ -24,12 +25,13 @@ _TABLE: dict[str, Callable[..., Switch]] = {
         tlu,
         logits_norm,
         variance_penalty,
+        noisy_batch_norm,
     )
 }
 
 
 def names() -> tuple[str, ...]:
-    """Return the names of all switches, in the order of the paper's appendix A."""
+    """Return the names of all switches, those of "Is Batch Norm unique?" in the order of its appendix A first."""
     return tuple(_TABLE)
 
 

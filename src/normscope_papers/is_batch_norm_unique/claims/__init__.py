@@ -8,6 +8,7 @@ from normscope_papers.is_batch_norm_unique.claims import (
     early_training,
     failed,
     initialization,
+    minimized,
     performance,
     recurrent,
     sharpness,
@@ -16,6 +17,7 @@ from normscope_papers.is_batch_norm_unique.claims import (
 
 CLAIMS = (
     *initialization.CLAIMS,
+    *minimized.CLAIMS,
     *early_training.CLAIMS,
     *spectra.CLAIMS,
     *sharpness.CLAIMS,

@@ -2,25 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from normscope.study import Claim, Effect
 from normscope_papers.is_batch_norm_unique.claims.early_training import at_start
+from normscope_papers.is_batch_norm_unique.claims.minimized import growth_when_minimized
 from normscope_papers.is_batch_norm_unique.properties import EXPLOSION, growth, rise
-from normscope_papers.is_batch_norm_unique.rows import item_rows, last, pick
 
 if TYPE_CHECKING:
     import pandas as pd
 
+Side: TypeAlias = Literal["paper", "theory"]
 
-def growth_when_minimized(frame: pd.DataFrame) -> Effect:
-    """RegNorm's growth of gradients once its penalty has been minimized."""
-    trained = pick(item_rows(frame, "propagation"), kind="train", probe="gradient_norm")
-    after = last(trained, "step").assign(step=0) if len(trained) else trained
-    return growth(after, "propagation", "regnorm")
-
-
+_SOURCE: Mapping[Side, str] = {"paper": "Table 2", "theory": "mean-field theory"}
 _PRELAYERNORM = (
     "Table 2 says '-'. Mean-field theory says that without skips PreLayerNorm's squared gradient norm grows by pi / "
     "(pi - 1) = 1.467 per layer at initialization, as Batch Norm's; table 2 may speak of networks with skips, or after "
@@ -37,30 +33,29 @@ _ORDERED = (
 _TRANSITION = 0.1  # what a rise of Batch Norm's correlation has to be, too
 
 
-def _sides(name: str, item: str, norm: str, where: str, remark: str) -> tuple[Claim, Claim]:
-    effect = partial(growth, item=item, norm=norm)
-    return (
-        Claim(
-            name=f"c17-{name}-paper",
-            statement=f"PreLayerNorm does not induce gradient explosion ({where}).",
-            source="Table 2",
-            items=(item,),
-            effect=effect,
-            holds="below",
-            threshold=EXPLOSION,
-            remark=remark,
-        ),
-        Claim(
-            name=f"c17-{name}-theory",
-            statement=f"PreLayerNorm's gradients explode at initialization without skips, as Batch Norm's ({where}).",
-            source="mean-field theory",
-            items=(item,),
-            effect=effect,
-            holds="above",
-            threshold=EXPLOSION,
-            remark=remark,
-        ),
+def _explosion(
+    side: Side, of: str, statement: str, *, item: str, effect: Callable[[pd.DataFrame], Effect], remark: str
+) -> Claim:
+    """One side: the paper says that these gradients do not explode, theory that they do."""
+    return Claim(
+        name=f"c17-{of}-{side}",
+        statement=statement,
+        source=_SOURCE[side],
+        items=(item,),
+        effect=effect,
+        holds="above" if side == "theory" else "below",
+        threshold=EXPLOSION,
+        remark=remark,
     )
+
+
+def _of_prelayernorm(side: Side, of: str, item: str, where: str) -> Claim:
+    says = {
+        "paper": "PreLayerNorm does not induce gradient explosion",
+        "theory": "PreLayerNorm's gradients explode at initialization without skips, as Batch Norm's",
+    }
+    effect = partial(growth, item=item, norm="prelayernorm")
+    return _explosion(side, of, f"{says[side]} ({where}).", item=item, effect=effect, remark=_PRELAYERNORM)
 
 
 def _phases(norm: str, title: str) -> tuple[Claim, Claim]:
@@ -68,7 +63,7 @@ def _phases(norm: str, title: str) -> tuple[Claim, Claim]:
         Claim(
             name=f"c18-{norm}-paper",
             statement=f"{title} goes from chaotic to ordered during early training.",
-            source="Table 2",
+            source=_SOURCE["paper"],
             items=("fig3",),
             effect=partial(rise, norm=norm),
             holds="above",
@@ -78,7 +73,7 @@ def _phases(norm: str, title: str) -> tuple[Claim, Claim]:
         Claim(
             name=f"c18-{norm}-theory",
             statement=f"{title} is ordered at initialization already.",
-            source="mean-field theory",
+            source=_SOURCE["theory"],
             items=("fig3",),
             effect=partial(at_start, norm=norm),
             holds="above",
@@ -89,36 +84,25 @@ def _phases(norm: str, title: str) -> tuple[Claim, Claim]:
 
 
 CLAIMS = (
-    *_sides("wrn", "fig2", "prelayernorm", "WideResNet without skips", _PRELAYERNORM),
-    *_sides("mlp", "fig1", "prelayernorm", "dense network", _PRELAYERNORM),
-    Claim(
-        name="c17-skips-paper",
-        statement="PreLayerNorm does not induce gradient explosion (WideResNet with skips).",
-        source="Table 2",
-        items=("app2",),
-        effect=partial(growth, item="app2", norm="prelayernorm"),
-        holds="below",
-        threshold=EXPLOSION,
-        remark=_PRELAYERNORM,
-    ),
-    Claim(
-        name="c17-regnorm-paper",
-        statement="RegNorm does not induce gradient explosion at initialization.",
-        source="Table 2",
-        items=("fig2",),
+    _of_prelayernorm("paper", "wrn", "fig2", "WideResNet without skips"),
+    _of_prelayernorm("theory", "wrn", "fig2", "WideResNet without skips"),
+    _of_prelayernorm("paper", "mlp", "fig1", "dense network"),
+    _of_prelayernorm("theory", "mlp", "fig1", "dense network"),
+    _of_prelayernorm("paper", "skips", "app2", "WideResNet with skips"),
+    _explosion(
+        "paper",
+        "regnorm",
+        "RegNorm does not induce gradient explosion at initialization.",
+        item="fig2",
         effect=partial(growth, item="fig2", norm="regnorm"),
-        holds="below",
-        threshold=EXPLOSION,
         remark=_REGNORM,
     ),
-    Claim(
-        name="c17-regnorm-theory",
-        statement="Once its regularizer has been minimized, RegNorm's gradients explode.",
-        source="mean-field theory",
-        items=("propagation",),
+    _explosion(
+        "theory",
+        "regnorm",
+        "Once its regularizer has been minimized, RegNorm's gradients explode.",
+        item="propagation",
         effect=growth_when_minimized,
-        holds="above",
-        threshold=EXPLOSION,
         remark=_REGNORM,
     ),
     *_phases("layernorm", "Layer Norm"),

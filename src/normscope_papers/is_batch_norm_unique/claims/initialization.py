@@ -1,4 +1,4 @@
-"""Claims 1 to 6: networks at initialization, and the penalty minimized alone."""
+"""Claims 1 to 6: networks at initialization."""
 
 from __future__ import annotations
 
@@ -84,18 +84,6 @@ def grows_more(frame: pd.DataFrame) -> Effect:
     differences = {seed: ours[seed] - max(other[seed] for other in others) for seed in seeds}
     what = "growth per layer of the squared gradient norm: batchnorm - larger of layernorm and weightnorm"
     return Effect(what=what, unit="1", by_seed=differences)
-
-
-def remaining_distance(frame: pd.DataFrame) -> Effect:
-    """How much of the distance to BMLV's curve is left when the penalty has been minimized."""
-    rows = pick(item_rows(frame, "propagation"), probe="information_propagation", name="correlation")
-    target = wide(pick(rows, kind="init"), ["bmlv"], along=["depth"])["bmlv"]
-    trained = pick(rows, kind="train")
-    before, after = (
-        wide(own, ["regnorm"], along=["depth"])["regnorm"] for own in (pick(trained, step=0), last(trained, "step"))
-    )
-    left = (after - target).abs().groupby("seed").mean() / (before - target).abs().groupby("seed").mean()
-    return effect("distance to bmlv's correlations, mean over sites: regnorm after / before minimizing R", left)
 
 
 def _at_both(make: Callable[[str], Claim]) -> tuple[Claim, ...]:
@@ -224,15 +212,5 @@ CLAIMS = (
             holds="below",
             threshold=_VISIBLE / 2,  # the two curves are to be the same, by more than what is visible
         )
-    ),
-    Claim(
-        name="c06-minimized",
-        statement="After minimizing its regularizer, RegNorm mimics the information propagation properties of BMLV.",
-        source="section 3.2",
-        items=("propagation",),
-        effect=remaining_distance,
-        holds="below",
-        threshold=0.25,  # three quarters of the way from Layer Norm's curve to BMLV's
-        remark="Checked with the reconstructed form of the regularizer, on a dense network.",
     ),
 )

@@ -2,59 +2,33 @@
 
 from __future__ import annotations
 
-from normscope.study import Data, Item, Norm
+from typing import Any
+
+from normscope.study import Item
 from normscope_papers.is_batch_norm_unique import figures, notes, tables
-from normscope_papers.is_batch_norm_unique.experiments import (
-    CIFAR10,
-    DIGITS,
-    Stages,
-    measured,
-    named,
-    untrained,
-    wide_resnet,
-)
+from normscope_papers.is_batch_norm_unique.experiments import CIFAR10, DIGITS, Stages, measured, named
 from normscope_papers.is_batch_norm_unique.items.initialization import gradient_norm, signal
+from normscope_papers.is_batch_norm_unique.untrained import Untrained
 
 _DEPENDENCE = (measured("batch_dependence", 0), measured("train_eval_gap", 0))
 
 
-def definitions(
-    *, data: str, max_train: int | None, norms: tuple[Norm, ...], seeds: int, depth: int, width: int, batch_size: int
-) -> Stages:
+def definitions(**fields: Any) -> Stages:
     """Table 1 needs no run; each row's dependence on the batch, which its axes imply, is measured beside it."""
-    experiments = untrained(
-        data=Data(name=data, max_train=max_train),
-        model=wide_resnet(depth=depth, width=width, skips=False),
-        norms=norms,
-        seeds=seeds,
-        batch_size=batch_size,
-        measurements=_DEPENDENCE,
-    )
-    return experiments, None
+    setting = Untrained(**fields)
+    return setting.measured(setting.wide_resnet(skips=False), *_DEPENDENCE)
 
 
-def properties(
-    *,
-    data: str,
-    max_train: int | None,
-    norms: tuple[Norm, ...],
-    seeds: int,
-    depth: int,
-    width: int,
-    batch_size: int,
-    batches: int,
-    noise: float,
-) -> Stages:
+def properties(*, batches: int, noise: float, **fields: Any) -> Stages:
     """Table 2: what an untrained network tells of a normalizer."""
-    experiments = untrained(
-        data=Data(name=data, max_train=max_train),
-        model=wide_resnet(depth=depth, width=width, skips=False),
-        norms=norms,
-        seeds=seeds,
-        batch_size=batch_size,
-        measurements=(*_DEPENDENCE, gradient_norm(batches, theory=True), signal(batches, noise, theory=True)),
+    setting = Untrained(**fields)
+    return setting.measured(
+        setting.wide_resnet(skips=False),
+        *_DEPENDENCE,
+        gradient_norm(batches, theory=True),
+        signal(batches, noise, theory=True),
+        measured("moments", 0, batches=batches),
     )
-    return experiments, None
 
 
 _TABLE_1 = {
@@ -92,7 +66,7 @@ ITEMS = (
         name="table2",
         title="Properties of the normalizers, each decided by a measurement",
         source="Table 2",
-        reads=("fig3", "fig6", "app11"),
+        reads=("fig3", "fig6"),
         fields={
             "smoke": _TABLE_1 | _TABLE_2 | {"batches": 2},
             "laptop": _TABLE_1
@@ -116,8 +90,9 @@ ITEMS = (
         notes=(
             "Every entry is a number and a rule fixed in code before any run; the paper's sign stands beside it. Two "
             "of the paper's entries are lost signs and read as '~', after the footnote.",
-            "Own measurements: dependence on the batch, train-test difference, gradient growth. The other properties "
-            "are of training and read from runs of fig3, fig6 and app11, where they are given; else 'not measured'.",
+            "Own measurements: means and scales of normalized outputs, dependence on the batch, train-test difference, "
+            "gradient growth. The other properties are of training and read from runs of fig3 and fig6, where they are "
+            "given; else 'not measured'.",
             notes.GRADIENT_NORM,
             "laptop: batches of 64 instead of 128, three seeds, the first 2,000 training images.",
             notes.SMOKE,

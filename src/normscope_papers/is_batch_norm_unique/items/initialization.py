@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from normscope.study import Data, Item, Measurement, Norm
+from normscope.study import Item, Measurement
 from normscope_papers.is_batch_norm_unique import figures, notes
 from normscope_papers.is_batch_norm_unique.experiments import (
     CIFAR10,
@@ -16,39 +16,20 @@ from normscope_papers.is_batch_norm_unique.experiments import (
     Stages,
     measured,
     named,
-    network,
-    untrained,
-    wide_resnet,
 )
+from normscope_papers.is_batch_norm_unique.untrained import Untrained
 
 
-def dense(
-    *,
-    data: str,
-    max_train: int | None,
-    norms: tuple[Norm, ...],
-    seeds: int,
-    depth: int,
-    width: int,
-    batch_size: int,
-    batches: int,
-    noise: float,
-) -> Stages:
+def dense(*, batches: int, noise: float, **fields: Any) -> Stages:
     """Figure 1: the fully connected ReLU network; every measurement by depth."""
-    experiments = untrained(
-        data=Data(name=data, max_train=max_train),
-        model=network("mlp", depth=depth, width=width),
-        norms=norms,
-        seeds=seeds,
-        batch_size=batch_size,
-        measurements=(
-            signal(batches, noise, theory=True),
-            _gradient_correlation("similar", batches, noise),
-            _gradient_correlation("independent", max(2, batches), noise),  # two batches make one pair
-            gradient_norm(batches, theory=True),
-        ),
+    setting = Untrained(**fields)
+    return setting.measured(
+        setting.dense(),
+        signal(batches, noise, theory=True),
+        _gradient_correlation("similar", batches, noise),
+        _gradient_correlation("independent", max(2, batches), noise),  # two batches make one pair
+        gradient_norm(batches, theory=True),
     )
-    return experiments, None
 
 
 def signal(batches: int, noise: float, *, theory: bool) -> Measurement:
@@ -68,28 +49,9 @@ def _gradient_correlation(pairs: str, batches: int, noise: float) -> Measurement
 def _convolutional(measurements: Callable[..., tuple[Measurement, ...]]) -> Callable[..., Stages]:
     """Figure 2, App.1 or App.2: a WideResNet with these measurements, made of batches, noise and theory."""
 
-    def study(
-        *,
-        data: str,
-        max_train: int | None,
-        norms: tuple[Norm, ...],
-        seeds: int,
-        depth: int,
-        width: int,
-        skips: bool,
-        batch_size: int,
-        batches: int,
-        noise: float,
-    ) -> Stages:
-        experiments = untrained(
-            data=Data(name=data, max_train=max_train),
-            model=wide_resnet(depth=depth, width=width, skips=skips),
-            norms=norms,
-            seeds=seeds,
-            batch_size=batch_size,
-            measurements=measurements(batches, noise, theory=not skips),
-        )
-        return experiments, None
+    def study(*, skips: bool, batches: int, noise: float, **fields: Any) -> Stages:
+        setting = Untrained(**fields)
+        return setting.measured(setting.wide_resnet(skips=skips), *measurements(batches, noise, theory=not skips))
 
     return study
 

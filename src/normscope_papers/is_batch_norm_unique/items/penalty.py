@@ -53,10 +53,13 @@ def minimized(
     batches: int,
     noise: float,
     steps: int,
-    lr: float,
+    lrs: tuple[float, ...],
     seeds: int,
 ) -> Stages:
-    """Section 3.2: minimize the penalty alone, and propagate two similar batches before and after."""
+    """Section 3.2: minimize the penalty alone, and propagate two similar batches before and after.
+
+    Each rate is a condition of its own: none is chosen by what it does to accuracy.
+    """
     asked = Data(name=data, max_train=max_train, max_eval=1000)
     model = network("mlp", depth=depth, width=width)
     before = (signal(batches, noise, theory=True), gradient_norm(batches, theory=True))
@@ -76,12 +79,14 @@ def minimized(
         batch_size=batch_size,
         optimizer=_adam,
         schedule=Schedule(name="cosine", options={"total": steps}),
-        condition="penalty alone",
     )
     assert template.training is not None
     alone = msgspec.structs.replace(template.training, objective="penalty")
-    template = msgspec.structs.replace(template, training=alone)
-    return (*others, *every([template], lrs=(lr,), seeds=seeds, measurements=at_both_ends)), None
+    found = list(others)
+    for lr in lrs:
+        at_rate = msgspec.structs.replace(template, training=alone, condition=f"lr={lr:g}")
+        found += every([at_rate], lrs=(lr,), seeds=seeds, measurements=at_both_ends)
+    return tuple(found), None
 
 
 def _adam(lr: float, *, weight_decay: float) -> Optimizer:  # noqa: ARG001  (as every optimizer here is asked for)
@@ -101,7 +106,7 @@ _ALONE: dict[str, Any] = {
     "batches": 4,
     "noise": 0.1,
     "steps": 1000,
-    "lr": 3e-4,
+    "lrs": (1e-4, 3e-4, 1e-3, 3e-3),
     "seeds": 3,
 }
 ITEMS = (
@@ -136,7 +141,7 @@ ITEMS = (
         fields={
             "smoke": _ALONE
             | {"data": DIGITS, "max_train": 256, "depth": 6, "width": 32, "batch_size": 16, "batches": 2}
-            | {"steps": 5, "seeds": 1},
+            | {"steps": 5, "lrs": (3e-4, 1e-3), "seeds": 1},
             "laptop": _ALONE,
             "paper": _ALONE | {"max_train": None, "depth": 50, "width": 1000, "steps": 4000, "seeds": 5},
         },
@@ -144,7 +149,9 @@ ITEMS = (
         figures=figures.minimized,
         notes=(
             "The paper asserts this in one sentence and shows no figure; the check is reconstructed on a dense "
-            "network: 24 layers of 256 units, batches of 128, Adam at 3e-4 with cosine decay, for the sum of R alone.",
+            "network: 24 layers of 256 units, batches of 128, Adam with cosine decay, for the sum of R alone.",
+            "The rate is not in the paper either [G]: four are tried, each as a condition of its own. The claim that "
+            "was written down first is judged at 3e-4, another one at the rate that leaves the smallest R.",
             notes.CORRELATION,
             notes.NOISE,
             notes.HE,

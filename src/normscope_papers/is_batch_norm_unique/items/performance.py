@@ -81,7 +81,7 @@ def _cifar10(
     schedule: ScheduleName,
 ) -> dict[str, Any]:
     return {
-        "data": _images(data, max_eval, augment, None),
+        "data": Data(name=data, max_eval=max_eval, augment=augment),
         "model": wide_resnet(depth=depth, width=width, skips=True, dropout=dropout),
         "steps": steps,
         "batch_size": batch,
@@ -97,13 +97,14 @@ def _imagenet(
     augment: Augment,
     data: str,
     image_size: int | None,
+    buffer: int | None,
     width: int,
     steps: int,
     batch: int,
     warmup: int,
 ) -> dict[str, Any]:
     return {
-        "data": _images(data, max_eval, augment, image_size),
+        "data": Data(name=data, max_eval=max_eval, augment=augment, image_size=image_size, buffer=buffer),
         "model": network("resnet", depth=depth, width=width),
         "steps": steps,
         "batch_size": batch,
@@ -112,15 +113,12 @@ def _imagenet(
     }
 
 
-def _images(data: str, max_eval: int | None, augment: Augment, image_size: int | None) -> Data:
-    return Data(name=data, max_eval=max_eval, augment=augment, image_size=image_size)
-
-
 def _lm1b(
     *,
     max_eval: int | None,
     data: str,
     max_train: int | None,
+    buffer: int | None,
     vocabulary: int,
     length: int,
     depth: int,
@@ -133,7 +131,14 @@ def _lm1b(
     warmup: int,
 ) -> dict[str, Any]:
     return {
-        "data": Data(name=data, max_train=max_train, max_eval=max_eval, sequence_length=length, vocabulary=vocabulary),
+        "data": Data(
+            name=data,
+            max_train=max_train,
+            max_eval=max_eval,
+            sequence_length=length,
+            vocabulary=vocabulary,
+            buffer=buffer,
+        ),
         "model": network("transformer", depth=depth, dim=dim, heads=heads, hidden=hidden, dropout=dropout),
         "steps": steps,
         "batch_size": batch,
@@ -179,6 +184,9 @@ ITEMS = (
             "lm1b, paper scale [F]: AdamW (0.9, 0.98), decay 0.1, rate 0.05 with 8,000 steps of warm-up and inverse "
             "square root, 500,000 steps of 2,048 sequences of 32 tokens, 32,000 subwords. The paper's 38.3 against "
             "Flax's own 33.2 says that its run was shorter or smaller.",
+            "Paper scale: ImageNet and LM1B are streamed (COLUMN_buffer; with none they are held in memory) and scored "
+            "on 10,000 examples of each split, which leaves a sampling error of 0.4 points at 76 %. ImageNet's test "
+            "labels are not public: its test examples are 10,000 training images that are held out.",
             "The paper tuned every row alike on an unknown grid [G]; here each column has a grid (COLUMN_lrs), one "
             "rate where nothing else is said, chosen by validation.",
             notes.PENALTY_WEIGHT,

@@ -1,0 +1,133 @@
+"""Table D1, and what the paper did not test: how many samples, and how many of them are copies."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING
+
+from normscope.study import Claim, Effect
+from normscope_papers.depth_limits.claims.gradients import FLAT, PER_LAYER
+from normscope_papers.depth_limits.rows import item_rows, log_norms, of, slopes
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+def shares(frame: pd.DataFrame, name: str) -> pd.DataFrame:
+    """Rank over size of batches: rows of data_set, samples and seed."""
+    rows = item_rows(frame, "d1", probe="batch_rank", name=name)
+    return rows.assign(value=rows["value"] / rows["samples"]) if len(rows) else rows
+
+
+def full_rank(frame: pd.DataFrame) -> Effect:
+    """The least rank over size of batches of up to 64 samples, over all data sets and sizes."""
+    rows = shares(frame, "raw_rank_float32")
+    small = rows[rows["samples"] <= 64] if len(rows) else rows
+    what = "rank / samples in float32, least of all data sets and sizes up to 64"
+    return of(what, small.groupby("seed")["value"].min())
+
+
+def lost_to_tolerance(frame: pd.DataFrame) -> Effect:
+    """Rank over size of 512 CIFAR-10 images in float64 less that in float32."""
+    what = "rank / samples of 512 CIFAR-10 images: float64 - float32"
+    found = []
+    for precision in ("float64", "float32"):
+        rows = shares(frame, f"raw_rank_{precision}")
+        own = rows[(rows["samples"] == 512) & (rows["data_set"] == "cifar10")] if len(rows) else rows
+        if own.empty:
+            return of(what, {})
+        found.append(own.groupby("seed")["value"].mean())
+    return of(what, found[0] - found[1])
+
+
+def by_samples(frame: pd.DataFrame, *, enough: bool) -> Effect:
+    """The largest size of a slope with as many samples as units or more; or the least slope with fewer."""
+    rows = log_norms(frame, "samples")
+    which = "as many samples as units or more" if enough else "fewer"
+    what = f"{'|slope|, largest' if enough else 'slope, least'} with {which}"
+    own = rows[(rows["samples"] >= rows["width"]) == enough] if len(rows) else rows
+    if own.empty:
+        return of(what, {}, unit=PER_LAYER)
+    import pandas as pd
+
+    found = pd.DataFrame({size: slopes(part) for size, part in own.groupby("samples")})
+    values = found.abs().max(axis=1, skipna=False) if enough else found.min(axis=1, skipna=False)
+    return of(what, values.rename_axis("seed"), unit=PER_LAYER)
+
+
+def ordered_by_copies(frame: pd.DataFrame) -> Effect:
+    """Spearman's correlation of the slope with the number of copies, by seed."""
+    rows = log_norms(frame, "repeated")
+    what = "rank correlation of the slope of log ‖∇W₂‖ against depth with the number of repeated samples"
+    if rows.empty:
+        return of(what, {})
+    import pandas as pd
+
+    found = pd.DataFrame({copies: slopes(part) for copies, part in rows.groupby("repeated")})
+    ranks = found.rank(axis=1)
+    order = pd.Series(found.columns.to_numpy(float), index=found.columns).rank()
+    return of(what, ranks.apply(lambda line: line.corr(order), axis=1).rename_axis("seed"))
+
+
+def one_copy(frame: pd.DataFrame) -> Effect:
+    """The slope with one sample repeated."""
+    found = slopes(log_norms(frame, "repeated", repeated=1))
+    return of("slope of log ‖∇W₂‖ against depth, one sample repeated", found, unit=PER_LAYER)
+
+
+CLAIMS = (
+    Claim(
+        name="d1-full-rank",
+        statement="Batches of up to 64 images have full rank, in every data set.",
+        source="Table D1",
+        items=("d1",),
+        effect=full_rank,
+        holds="above",
+        threshold=0.999,  # the table's least is 1, and 63 of 64 would be 0.984
+    ),
+    Claim(
+        name="s5-rank-tolerance",
+        statement="That the rank of 512 CIFAR-10 images is far from full is a matter of float32's tolerance.",
+        source="derived; Table D1 has 203.7",
+        items=("d1",),
+        effect=lost_to_tolerance,
+        holds="above",
+        threshold=0.25,  # less than half of the table's deficit of 0.6 would leave most of it to the images
+    ),
+    Claim(
+        name="n1-fewer-samples",
+        statement="With fewer samples than units gradients explode, as on a batch with repeated samples.",
+        source="not in the paper; derived",
+        items=("samples",),
+        effect=partial(by_samples, enough=False),
+        holds="above",
+        threshold=FLAT,
+    ),
+    Claim(
+        name="n1-enough-samples",
+        statement="With as many samples as units, or more, they do not: n need not be d.",
+        source="not in the paper, which has n = d; derived",
+        items=("samples",),
+        effect=partial(by_samples, enough=True),
+        holds="below",
+        threshold=FLAT,
+    ),
+    Claim(
+        name="n2-by-deficit",
+        statement="Gradients explode the faster, the more samples are repeated.",
+        source="not in the paper, which gives no number; derived",
+        items=("repeated",),
+        effect=ordered_by_copies,
+        holds="above",
+        threshold=0.9,  # of eight numbers no more than neighbors change places
+    ),
+    Claim(
+        name="n2-one-copy",
+        statement="One repeated sample of a hundred is enough for gradients to explode.",
+        source="not in the paper; derived",
+        items=("repeated",),
+        effect=one_copy,
+        holds="above",
+        threshold=FLAT,
+    ),
+)

@@ -1,0 +1,28 @@
+"""What the papers state, as claims: a number per seed from the rows of items, and a threshold.
+
+Thresholds were written down before the first run at laptop scale. Each stands beside its reason; none was moved later.
+"""
+
+from normscope_papers.understanding_batch_norm.claims import (
+    covariate_shift,
+    gradients,
+    initialization,
+    noise,
+    products,
+    smoothness,
+    step_sizes,
+    training,
+)
+
+CLAIMS = (
+    *training.CLAIMS,
+    *noise.CLAIMS,
+    *step_sizes.CLAIMS,
+    *initialization.CLAIMS,
+    *gradients.CLAIMS,
+    *products.CLAIMS,
+    *smoothness.CLAIMS,
+    *covariate_shift.CLAIMS,
+)
+
+__all__ = ["CLAIMS"]

@@ -1,0 +1,104 @@
+"""Every claim returns all four verdicts on rows whose effect is known."""
+
+from __future__ import annotations
+
+import math
+
+import pandas as pd
+import pytest
+from tests.papers.synthetic import frame
+
+from normscope.study import judge
+from normscope_papers.depth_limits import PAPER
+
+from .worlds import WORLDS
+
+CLAIMS = {claim.name: claim for claim in PAPER.claims}
+SPREAD = (-0.01, 0.0, 0.01)  # of three seeds, relative
+
+
+def world(name: str, values: dict[int, float]) -> pd.DataFrame:
+    """The rows of these seeds, each with its effect; and the same of another item, which nobody may read."""
+    rows = [found | {"seed": seed} for seed, value in values.items() for found in WORLDS[name].rows(value)]
+    rows = [found | {"trial": f"{found['trial']}-seed{found['seed']}"} for found in rows]
+    elsewhere = [found | {"item": "elsewhere", "run": "elsewhere", "value": 7.0} for found in rows]
+    return frame(rows + elsewhere)
+
+
+def around(middle: float) -> dict[int, float]:
+    return {seed: middle * (1 + offset) for seed, offset in enumerate(SPREAD)}
+
+
+def verdict(name: str, values: dict[int, float]) -> str:
+    return judge(CLAIMS[name], world(name, values), scale="laptop", runs=["run"]).verdict
+
+
+def test_every_claim_has_a_world():
+    assert set(WORLDS) == set(CLAIMS)
+
+
+@pytest.mark.parametrize("name", CLAIMS)
+def test_all_verdicts(name):
+    claim, made = CLAIMS[name], WORLDS[name]
+    assert made.below < claim.threshold < made.above
+    right, wrong = (made.above, made.below) if claim.holds == "above" else (made.below, made.above)
+    values = around(right)
+    if made.exact:
+        found = claim.effect(world(name, values)).by_seed
+        assert dict(found) == pytest.approx(values, rel=1e-3, abs=1e-14)  # the fitted line of a fine curve has rounding
+    assert verdict(name, values) == "reproduced"
+    assert verdict(name, around(wrong)) == "contradicted"
+    assert verdict(name, {0: made.below, 1: made.above, 2: made.above}) == "undecided"
+    assert verdict(name, {}) == "not judged"
+
+
+@pytest.mark.parametrize("name", CLAIMS)
+def test_one_condition_alone_raises_nothing(name):
+    """A run of which one trial has ended is judged nowhere, but a report of it is written."""
+    rows = world(name, {0: WORLDS[name].above})
+    for condition in rows["condition"].unique()[[0, -1]]:
+        found = CLAIMS[name].effect(rows[rows["condition"] == condition]).by_seed
+        assert all(isinstance(value, float) for value in found.values())
+
+
+@pytest.mark.parametrize(
+    ("name", "without"),
+    [
+        ("c10-activations", "activation=identity"),
+        ("c10-activations", "activation=tanh"),
+        ("c08-flat", "activation=tanh"),
+        ("c08-exponent-0.1", "activation=sin"),
+        ("c09-mean", "batchnorm"),
+        ("g5-plateau", "activation=sin"),
+    ],
+)
+def test_a_comparison_has_no_number_without_one_of_its_sides(name, without):
+    rows = world(name, {0: WORLDS[name].above})
+    left = rows[~(rows["condition"].str.contains(without) | (rows["normalizer"] == without))]
+    found = CLAIMS[name].effect(left).by_seed
+    assert all(math.isnan(value) for value in found.values())
+
+
+@pytest.mark.parametrize("claim", PAPER.claims, ids=lambda claim: claim.name)
+def test_a_claim_says_where_it_comes_from(claim):
+    assert claim.statement.endswith(".")
+    assert claim.source
+    assert claim.items
+
+
+def test_the_checklist_and_the_slips_are_claims():
+    numbers = {name.partition("-")[0] for name in CLAIMS}
+    assert {f"c{number:02}" for number in range(1, 13)} <= numbers
+    assert {"s1", "s2", "s3", "s4", "s5", "n1", "n2"} <= numbers
+
+
+@pytest.mark.parametrize("prefix", ["s1", "s2-g5", "s3-eq165"])
+def test_both_sides_of_a_slip_carry_the_same_remark(prefix):
+    remarks = {claim.remark for name, claim in CLAIMS.items() if name.startswith(prefix)}
+    assert len(remarks) == 1
+    assert remarks != {""}
+
+
+def test_networks_less_deep_than_the_collapse_do_not_judge_it():
+    rows = world("s4-g4-test", around(0.5))
+    assert CLAIMS["s4-g4-test"].effect(rows[~rows["condition"].str.contains("500")]).by_seed == {}

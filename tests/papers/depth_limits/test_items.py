@@ -1,0 +1,148 @@
+"""Every item at every scale is a study that can be asked for, as it will be run."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import msgspec
+import pytest
+import torch
+
+import normscope as ns
+from normscope.report.published import beside
+from normscope.study import InlineEngine, Study, compare, load
+from normscope.study.measuring import check
+from normscope.study.paper import study_of
+from normscope_papers.costs import THREAD, cost, table_of_trained
+from normscope_papers.depth_limits import PAPER
+from normscope_papers.depth_limits.experiments import DEPTHS
+
+SCALES = ("smoke", "laptop", "paper")
+CASES = [(item, scale) for item in PAPER.items for scale in SCALES]
+IDS = [f"{item.name}-{scale}" for item, scale in CASES]
+STUDIES = {(item.name, scale): study_of(PAPER, item, scale, {}) for item, scale in CASES}
+INITIALIZATION = {"fig1", "fig2", "fig3", "fig5", "e1", "e2", "d1", "g5", "g6", "samples", "repeated"}
+
+each_study = pytest.mark.parametrize("study", STUDIES.values(), ids=IDS)
+
+
+def test_every_item_of_the_paper_is_there_and_what_it_did_not_test():
+    figures = {f"fig{number}" for number in range(1, 7)} | {"e1", "e2", "f1", "f2"} | {f"g{n}" for n in range(1, 7)}
+    assert {item.name for item in PAPER.items} == figures | {"d1", "samples", "repeated"}
+
+
+@each_study
+def test_a_study_survives_its_file_and_its_ids_are_names_of_folders(study):
+    assert msgspec.json.decode(study.to_json(), type=Study) == study
+    names = [experiment.id for experiment in study.experiments]
+    assert len(set(names)) == len(names)
+    assert all(re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9.,-]*", name) for name in names)
+
+
+@each_study
+def test_everything_asked_for_exists(study):
+    for e in study.experiments:
+        ns.normalizer(e.norm.name, **e.norm.options)
+        assert set(e.model.options) <= set(ns.models.family(e.model.family).options)
+        last = 0 if e.training is None else e.training.steps
+        for measurement in e.measurements:
+            check(measurement)
+            assert all(0 <= step <= last for step in measurement.at)
+        if e.training is not None:
+            asked = e.training.optimizer
+            ns.train.optimizer(torch.nn.Linear(2, 2), asked.name, asked.lr, **asked.options)
+
+
+@each_study
+def test_networks_at_initialization_are_in_float64_and_several_in_one_trial(study):
+    untrained = [experiment for experiment in study.experiments if experiment.training is None]
+    assert bool(untrained) == (study.item in INITIALIZATION)
+    assert {experiment.dtype for experiment in untrained} <= {"float64"}
+    assert all(experiment.replicas > 1 for experiment in untrained)
+
+
+@pytest.mark.parametrize("item", PAPER.items, ids=lambda item: item.name)
+def test_smoke_is_small_and_reductions_are_said(item):
+    study = STUDIES[item.name, "smoke"]
+    assert {experiment.data.name for experiment in study.experiments} == {"digits"}
+    assert all(experiment.model.options["depth"] <= 24 for experiment in study.experiments)
+    assert all(e.training is None or e.training.steps <= 4 for e in study.experiments)
+    said = " ".join(item.notes)
+    assert "smoke" in said
+    assert "laptop" in said
+    assert len({frozenset(fields) for fields in item.fields.values()}) == 1
+
+
+def test_figures_at_initialization_have_the_paper_s_own_sizes_at_paper_scale():
+    for name in ("fig2", "fig3", "fig5", "g5", "g6"):
+        study = STUDIES[name, "paper"]
+        assert tuple(sorted({e.model.options["depth"] for e in study.experiments})) == DEPTHS
+        assert {(e.model.options["width"], e.batch_size, e.replicas) for e in study.experiments} == {(100, 100, 10)}
+    assert {e.model.options["depth"] for e in STUDIES["e1", "paper"].experiments} == {1000}
+    assert {e.model.options["width"] for e in STUDIES["fig1", "paper"].experiments} == {10, 50, 100}
+
+
+@pytest.mark.parametrize("item", PAPER.items, ids=lambda item: item.name)
+def test_a_claim_or_a_table_speaks_of_every_item(item):
+    assert any(item.name in claim.items for claim in PAPER.claims)
+
+
+def test_training_is_as_in_the_authors_code_and_identity_networks_have_no_gain():
+    for study in (STUDIES["fig4", "laptop"], STUDIES["g1", "paper"]):
+        for e in study.experiments:
+            assert (e.training.optimizer.lr, e.training.optimizer.options) == (0.001, {"momentum": 0.0})
+            identity = e.model.options["activation"] == "identity"
+            assert e.model.options["gain_exponent"] == (0.0 if identity else 0.4)
+            assert e.norm.name == "batchnorm"
+
+
+def test_deep_networks_train_for_a_few_epochs_where_they_are_too_dear():
+    depths = {e.model.options["depth"]: e.training.steps for e in STUDIES["g4", "laptop"].experiments}
+    assert depths == {30: 12_500, 100: 12_500, 500: 300}
+    depths = {e.model.options["depth"]: e.training.steps for e in STUDIES["g4", "paper"].experiments}
+    assert depths == dict.fromkeys((100, 500, 1000), 450_000)
+
+
+def test_fields_can_be_set_by_hand_and_wrong_ones_are_refused():
+    study = study_of(PAPER, PAPER.item("repeated"), "laptop", {"repeated": "0,7", "depths": "10", "seeds": "2"})
+    assert [e.condition for e in study.experiments] == ["repeated=0 layers=10", "repeated=7 layers=10"]
+    with pytest.raises(ValueError, match="sets must be among cifar10, mnist, fashion, cifar100, got 'svhn'"):
+        study_of(PAPER, PAPER.item("d1"), "smoke", {"sets": "svhn"})
+
+
+@pytest.mark.parametrize("item", PAPER.items, ids=lambda item: item.name)
+def test_published_values_have_a_reason_for_a_gap_and_are_no_result(item):
+    for value in beside(item, None):
+        assert value.gap.endswith(".")
+        assert value.ours == "not run"
+
+
+QUICK = ("fig3", "fig6", "d1", "e1", "g1")
+
+
+@pytest.mark.parametrize("name", QUICK)
+def test_an_item_runs_at_smoke_scale_and_its_figures_and_tables_follow(name, tmp_path):
+    item, study = PAPER.item(name), STUDIES[name, "smoke"]
+    folder = compare(study, out=tmp_path, engine=InlineEngine(), command="test", write_report=lambda folder: folder)
+    frame = load(folder)
+    assert set(frame["seed"]) == {0, 1}
+    drawn = item.figures(frame, study)
+    assert drawn
+    assert all(panel.series for figure in drawn for panel in figure.panels)
+    assert all(table.rows for table in item.tables(frame, study))
+    assert item.figures(frame.iloc[:0], study) == ()  # a report may be written before a trial has ended
+    item.tables(frame.iloc[:0], study)
+    assert len(beside(item, frame)) == len(item.published)
+
+
+def test_the_document_shows_the_table_of_costs_as_it_is_computed():
+    document = Path(__file__).parents[3] / "docs" / "depth-limits.md"
+    assert table_of_trained(PAPER) in document.read_text()
+
+
+@pytest.mark.parametrize("item", PAPER.items, ids=lambda item: item.name)
+def test_every_item_keeps_its_budget_at_laptop_scale(item):
+    found = cost(item, "laptop")
+    assert 0 < found.hours(THREAD, workers=2) <= 1.0
+    assert (found.trained > 0) == (item.name not in INITIALIZATION)
