@@ -105,7 +105,7 @@ def test_theory_of_the_gap_bounds_and_follows_it():
 
 
 def test_gradients_are_numbered_as_the_model_counts_layers_and_theory_ends_at_the_last_hidden_one():
-    asked = experiment("batchnorm", activation="sin", gain=0.7, batch_size=32)
+    asked = experiment("batchnorm", activation="sin", gain_exponent=0.3, batch_size=32)
     found = measured(asked, "weight_gradient_norm", layers="2 -1", theory=True)
     assert {place for _, _, place in found} == {2, DEPTH, DEPTH + 1}  # the readout, and the anchor of theory
     model, batch = built(asked), on(asked).batch
@@ -115,7 +115,7 @@ def test_gradients_are_numbered_as_the_model_counts_layers_and_theory_ends_at_th
         assert found["weight_gradient_norm", "log_norm", place] == pytest.approx(expected, abs=1e-9)
     anchor = found["weight_gradient_norm", "log_norm", DEPTH]
     assert found["theory.weight_gradient_norm", "log_norm", DEPTH] == anchor
-    grown = anchor + (DEPTH - 2) * theory.activation_growth("sin", 0.7)
+    grown = anchor + theory.shaped_growth("sin", 0.3, DEPTH)[1:-1].sum().item()  # of layers 2 to the last but one
     assert found["theory.weight_gradient_norm", "log_norm", 2] == pytest.approx(grown)
 
 

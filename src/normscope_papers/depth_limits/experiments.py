@@ -14,8 +14,8 @@ CIFAR10, CIFAR100 = "uoft-cs/cifar10", "uoft-cs/cifar100"
 DEPTHS = (5, 10, 20, 50, 100, 200, 500, 1000)
 """Of every figure whose axis is the depth of the network, in the authors' code."""
 
-BEGINNING = 11
-"""The number of the weight that figure E2's rate, over ten layers, ends at: l = 10 in the authors' count from 0."""
+BEGINNING = 12
+"""The number of the weight that figure E2's rate, over ten layers, ends at; it begins at 2, the first square one."""
 
 UNIT = Norm("bnl2")
 """The paper's operator: every feature is divided by its norm over the batch."""

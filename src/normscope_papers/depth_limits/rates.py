@@ -15,9 +15,9 @@ if TYPE_CHECKING:
 
 
 def beginnings(frame: pd.DataFrame, *, theory: bool = False) -> pd.DataFrame:
-    """Figure E2's rate at the beginning: over the layers from the first weight to the eleventh."""
-    rows = _between(frame, 1, BEGINNING, theory=theory)
-    return rows.assign(value=rows["value"] / (BEGINNING - 1))
+    """Figure E2's rate at the beginning: over the ten layers from the second weight, the first square one, on."""
+    rows = _between(frame, SECOND, BEGINNING, theory=theory)
+    return rows.assign(value=rows["value"] / (BEGINNING - SECOND))
 
 
 def growths(frame: pd.DataFrame, *, theory: bool = False) -> pd.DataFrame:
@@ -34,7 +34,7 @@ def _between(frame: pd.DataFrame, first: int, last: int | None, *, theory: bool)
     ends = every[every["depth"] == (every["layers"] if last is None else last)]
     keys = ["seed", "condition"]
     joined = rows.join(ends.set_index(keys)["value"].rename("end"), on=keys)
-    return joined.assign(value=joined["value"] - joined["end"])
+    return joined.assign(value=joined["value"] - joined["end"]).dropna(subset="value")
 
 
 def powers(frame: pd.DataFrame, activation: str, *, of_logarithms: bool = True) -> pd.DataFrame:

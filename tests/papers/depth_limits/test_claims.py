@@ -102,3 +102,5 @@ def test_both_sides_of_a_slip_carry_the_same_remark(prefix):
 def test_networks_less_deep_than_the_collapse_do_not_judge_it():
     rows = world("s4-g4-test", around(0.5))
     assert CLAIMS["s4-g4-test"].effect(rows[~rows["condition"].str.contains("500")]).by_seed == {}
+    early = rows.assign(step=rows["step"].clip(upper=44_999))
+    assert CLAIMS["s4-g4-test"].effect(early).by_seed == {}

@@ -98,6 +98,17 @@ def test_figure_e2_shows_growth_from_the_last_hidden_layer_to_the_second():
     assert [series.y for series in panels[0].series] == [pytest.approx((1.0,)), pytest.approx((5.0,))]
 
 
+def test_figure_e2_s_rate_is_over_the_ten_layers_from_the_second_weight_on():
+    condition = "activation=sin exponent=0.4 layers=100"
+    rows = [
+        start("e2", "weight_gradient_norm", "log_norm", value, condition, depth=depth)
+        for depth, value in ((1, 9.0), (2, 3.0), (12, 1.0), (100, 0.5))
+    ]
+    beginning, growth = drawn("e2", rows).panels
+    assert beginning.series[0].y == pytest.approx((0.2,))
+    assert growth.series[0].y == pytest.approx((2.5,))
+
+
 def test_figure_g5_has_gradients_and_the_gap_by_normalization():
     rows = last_gap("batchnorm", "gap", 0.1) + last_gap("batchnorm", "uncentered_gap", math.inf)
     rows += line("g5", 0.0, "activation=identity", norm="batchnorm")

@@ -185,7 +185,10 @@ def gradients(item: str, least: float) -> Rows:
 
 def collapsed(item: str, over_chance: float, probe: str, name: str) -> Rows:
     chance = 0.01 if item == "g3" else 0.1
-    deep = trained(item, "identity", 500, probe, name, chance + over_chance)
+    deep = [
+        found | {"step": 4500 * found["step"]}
+        for found in trained(item, "identity", 500, probe, name, chance + over_chance)
+    ]
     return deep + trained(item, "identity", 100, probe, name, 0.77) + trained(item, "tanh", 500, probe, name, 0.88)
 
 

@@ -83,7 +83,7 @@ def exponents(frame: pd.DataFrame, study: Study) -> tuple[Figure, ...]:
     return d.figure(
         study,
         "Rate of explosion against the exponent of a shrinking gain",
-        "Rate from the first weight to the eleventh; and log ‖∇W‖ of the second weight less that of the last hidden "
+        "Rate from the second weight to the twelfth; and log ‖∇W‖ of the second weight less that of the last hidden "
         f"one. Dashed: theory of infinite width. {d.spread(rows)}",
         panels,
     )
