@@ -176,20 +176,23 @@ def test_a_finished_comparison_is_printed_without_torch_and_without_the_data(fin
     assert "layernorm" in printed.stdout
 
 
+def cpu_seconds(code: str) -> tuple[float, str]:
+    """CPU time of a new interpreter that runs `code`, and what it printed."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    printed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime, printed
+
+
 def test_help_is_quick_and_imports_nothing_heavy():
     code = (
         "import sys\nfrom normscope.cli import main\ntry:\n    main(['--help'])\nfinally:\n"
         "    assert not {'torch', 'numpy', 'pandas', 'rich'} & set(sys.modules), sorted(sys.modules)"
     )
-    command = [sys.executable, "-c", code]
-    seconds = []
-    for _ in range(3):
-        before = resource.getrusage(resource.RUSAGE_CHILDREN)
-        printed = subprocess.run(command, capture_output=True, text=True, check=True)
-        after = resource.getrusage(resource.RUSAGE_CHILDREN)
-        seconds.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
-    assert "compare" in printed.stdout
-    assert min(seconds) < 0.3  # of CPU, which a busy machine does not stretch
+    helps = [cpu_seconds(code) for _ in range(3)]
+    assert "compare" in helps[0][1]
+    # Beside torch's own import in the same minute: a busy or slow machine stretches both.
+    assert min(seconds for seconds, _ in helps) < cpu_seconds("import torch")[0] / 4
 
 
 def test_help_of_compare_lists_every_option(capsys):

@@ -6,7 +6,6 @@ Papers come from packages that register one under the entry point group `normsco
 from __future__ import annotations
 
 import difflib
-import importlib.metadata
 import math
 import re
 from collections import Counter
@@ -22,6 +21,8 @@ from normscope.study.experiment import Experiment, Final, Measurement, ScaleName
 from normscope.study.fields import data_name, read
 
 if TYPE_CHECKING:
+    import importlib.metadata
+
     import pandas as pd
 
 GROUP = "normscope.papers"
@@ -114,6 +115,8 @@ class Paper:
 
 def papers() -> tuple[Paper, ...]:
     """Every installed paper, sorted by name; ValueError where one cannot be loaded."""
+    import importlib.metadata  # a tenth of what `normscope --help` costs, which asks for no paper
+
     return tuple(sorted(map(_load, importlib.metadata.entry_points(group=GROUP)), key=lambda paper: paper.name))
 
 
