@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import functools
 import random
 from collections.abc import Callable
 from dataclasses import FrozenInstanceError
@@ -36,6 +37,7 @@ from normscope.probes import (
     Moments,
     Penalty,
     Probe,
+    Reading,
     RelativeLoss,
     Sharpness,
     SpectralDensity,
@@ -147,6 +149,12 @@ def fresh() -> torch.Generator:
     return torch.Generator().manual_seed(0)
 
 
+@functools.cache
+def reading_of(probe: Probe, model_name: str) -> Reading:
+    """What the probe reads of that model; taken once, as several tests compare with it."""
+    return probe(subject_of(model_name), generator=fresh())
+
+
 @pytest.fixture(params=sorted(PROBES))
 def probe(request: pytest.FixtureRequest) -> Probe:
     return PROBES[request.param]
@@ -193,7 +201,7 @@ def test_the_subject_is_untouched_when_its_forward_raises(probe: Probe, fails_at
 
 
 def test_the_reading_is_labeled_finite_and_within_its_bounds(probe: Probe, model_name: str) -> None:
-    reading = probe(subject_of(model_name), generator=fresh())
+    reading = reading_of(probe, model_name)
 
     assert reading.values.shape == tuple(len(reading.labels[axis]) for axis in reading.axes)
     assert reading.values.dtype == torch.float64
@@ -215,7 +223,7 @@ def test_a_single_observation_has_no_standard_error(probe: Probe) -> None:
 
 
 def test_the_same_seed_gives_the_same_reading(probe: Probe, model_name: str) -> None:
-    first = probe(subject_of(model_name), generator=fresh())
+    first = reading_of(probe, model_name)
     torch.rand(3)
     second = probe(subject_of(model_name), generator=fresh())
 
@@ -235,7 +243,7 @@ def test_another_seed_gives_another_reading_where_something_is_drawn(name: str) 
 def test_the_reading_does_not_depend_on_the_callers_grad_mode(
     probe: Probe, model_name: str, context: Callable[[], contextlib.AbstractContextManager[object]]
 ) -> None:
-    expected = probe(subject_of(model_name), generator=fresh())
+    expected = reading_of(probe, model_name)
     with context():
         subject = subject_of(model_name)  # the model and its batches made here: inference tensors in one of the cases
         reading = probe(subject, generator=fresh())
@@ -246,7 +254,7 @@ def test_the_reading_does_not_depend_on_the_callers_grad_mode(
 
 def test_the_reading_does_not_depend_on_modes_or_frozen_parameters(probe: Probe) -> None:
     subject = subject_of("norms")
-    expected = probe(subject, generator=fresh())
+    expected = reading_of(probe, "norms")
     subject.model.eval().requires_grad_(False)
 
     assert torch.equal(probe(subject, generator=fresh()).values, expected.values)
@@ -263,7 +271,7 @@ def test_half_precision_models_are_measured(probe: Probe) -> None:
     subject = subject_of("norms")
     subject.model.to(torch.bfloat16)
     rounded = [(x.to(torch.bfloat16), y) for x, y in subject.batches()]
-    exact = probe(subject_of("norms"), generator=fresh())
+    exact = reading_of(probe, "norms")
 
     reading = probe(Subject(subject.model, subject.loss_fn, rounded[0], more=rounded[1:]), generator=fresh())
 
