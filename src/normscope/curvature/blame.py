@@ -53,7 +53,7 @@ def _passes(kind: Kind, machinery: Machinery, module: nn.Module, arguments: tupl
     subject = Subject(alone, _quadratic, (torch.zeros(1), torch.zeros(1)), forward=lambda model, _: model())
     try:
         own = Risk.of(subject, Layout.of(alone, None), mode=risk.mode, dtype=torch.float64)
-        return Checker(kind, own, examples=1)(machinery.prepare(kind, own)).passed
+        return Checker(kind, own, examples=1)(lambda at: machinery.prepare(kind, at)).passed
     except Exception:
         return False
 

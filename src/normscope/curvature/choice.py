@@ -69,7 +69,7 @@ class Exactness:
 
     def _checked(self, machinery: Machinery) -> Check | None:
         try:
-            result = self._checker(machinery.prepare(self._kind, self._few))
+            result = self._checker(lambda risk: machinery.prepare(self._kind, risk))
         except RuntimeError as error:  # torch raises NotImplementedError, a kind of it, where a rule is missing
             self.refused[machinery.name] = str(error).splitlines()[0]
             return None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeAlias, TypeVar, final
 
 import torch
@@ -67,15 +67,12 @@ class Risk:
 
     def at(self, batch: Batch) -> Risk:
         """The same function on another batch; the copies of the parameters are shared."""
-        return Risk(
-            stand_in=self.stand_in,
-            layout=self.layout,
-            batch=batch,
-            mode=self.mode,
-            buffers=self.buffers,
-            regularizer=self.regularizer,
-            seed=self.seed,
-        )
+        return replace(self, batch=batch)
+
+    def moved(self, values: Sequence[Tensor]) -> Risk:
+        """The same function with other values of the chosen parameters."""
+        parameters = {**self.stand_in.parameters, **dict(zip(self.layout.names, values, strict=True))}
+        return replace(self, stand_in=replace(self.stand_in, parameters=parameters))
 
     @property
     def values(self) -> list[Tensor]:
@@ -87,8 +84,7 @@ class Risk:
 
         Derivatives belong inside `work`: checkpointed modules run their forward again in the backward pass.
         """
-        parameters = {**self.stand_in.parameters, **dict(zip(self.layout.names, values, strict=True))}
-        stand_in = StandIn(subject=self.stand_in.subject, parameters=parameters, dtype=self.stand_in.dtype)
+        stand_in = self.moved(values).stand_in
         constants = {id(value): own for value, own in zip(values, self.values, strict=True)}
         with isolated(stand_in.subject, mode=self.mode, seed=self.seed), exact_rules(constants):
             return stand_in.run(lambda model: work(self._rewound(model)), seed=self.seed)
