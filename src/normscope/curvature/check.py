@@ -23,8 +23,8 @@ SYMMETRY_TOLERANCE = 1e-4
 # Relative to the parameters. Small first: no unit of a piecewise linear network may change sides within the step. The
 # smallest come last, since they leave few digits: networks with a million units have one that near to its kink.
 _STEPS = (1e-9, 1e-8, 1e-7, 1e-6, 1e-5, 1e-4, 1e-10, 1e-11)
-# No step is small enough where a unit is on its kink itself, as behind a dead patch with a bias of zero: differences are
-# then taken this far away in every coordinate, relative to the parameters' root mean square. Rules are the same there.
+# No step is small enough where a unit is on its kink itself, as behind a dead patch with a bias of zero: differences
+# are then taken this far off in every coordinate, relative to the parameters' root mean square, by the same rules.
 _MOVES = (0.0, 1e-3, 2e-3)
 
 
