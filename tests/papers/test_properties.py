@@ -8,15 +8,14 @@ import pytest
 
 import normscope as ns
 from normscope.probes.moments import QUANTITIES
-from normscope.study import Effect
 from normscope.study.paper import study_of
 from normscope_papers.is_batch_norm_unique import PAPER
 from normscope_papers.is_batch_norm_unique.properties import EXPLOSION, NORMS, PROPERTIES, growth
-from normscope_papers.is_batch_norm_unique.tables import conditioning, definitions, properties, variants, written
+from normscope_papers.is_batch_norm_unique.tables import conditioning, definitions, properties, variants
 from normscope_papers.is_batch_norm_unique.tables import scores as table_of_scores
 
 from .synthetic import ended, frame, row
-from .worlds import final_layer, gradients, norms, scores, sharpness, through_steps
+from .worlds import final_layer, gradients, losses, norms, scores, sharpness, through_steps
 
 TABLE_2 = study_of(PAPER, PAPER.item("table2"), "smoke", {})
 
@@ -149,6 +148,14 @@ def test_table_3_says_which_columns_are_judged():
     assert cells["judged"] == ("yes", "not judged")
 
 
+def test_a_perplexity_that_is_infinite_says_in_table_3_that_the_training_diverged():
+    study = study_of(PAPER, PAPER.item("table3"), "smoke", {"columns": "lm1b"})
+    rows = losses(layernorm=4.0)
+    rows.append(row("table3", "none", "outcome", "diverged", 1.0, condition="lm1b", step=3))
+    (table,) = table_of_scores(frame(rows), study)
+    assert dict(table.rows)["None"] == "diverged for 1 of 1 seeds"
+
+
 def test_variants_are_compared_by_condition_and_what_was_not_asked_for_is_left_empty():
     study = study_of(PAPER, PAPER.item("variance"), "smoke", {})
     (table,) = variants(frame(ended("variance", "regnorm", 0.5, condition="plain")), study)
@@ -163,10 +170,3 @@ def test_conditioning_is_that_of_the_last_step():
     ]
     _, ratios = conditioning(frame(rows), study)
     assert ratios.rows == (("plain", "not measured"), ("both", "2.00"))
-
-
-def test_cells_say_what_is_missing():
-    assert written(None) == written(Effect(what="", unit="1", by_seed={})) == "not measured"
-    assert written(Effect(what="", unit="1", by_seed={0: math.nan})) == "not measured"
-    assert written(Effect(what="", unit="1", by_seed={0: math.inf, 1: 2.0})) == "diverged for 1 of 2 seeds"
-    assert written(Effect(what="", unit="1", by_seed={0: 1.0, 1: 1.0})) == "1.00 [1.00, 1.00]"

@@ -4,10 +4,10 @@ Where the paper's text, figures and code disagree, the notes of an item say so, 
 read in the authors' code, [D] derived from the paper's definitions, [G] a guess, which is a field.
 """
 
-from dataclasses import replace
 from pathlib import Path
 
-from normscope.study import Item, Paper
+from normscope.study import Paper
+from normscope_papers.common.marks import with_marks
 from normscope_papers.depth_limits.claims import CLAIMS
 from normscope_papers.depth_limits.experiments import NAME
 from normscope_papers.depth_limits.items import ITEMS
@@ -18,16 +18,11 @@ _MARKS = (
 )
 
 
-def _with_marks(item: Item) -> Item:
-    marked = any(f"[{mark}]" in note for note in item.notes for mark in "PCDG")
-    return replace(item, notes=(*item.notes, _MARKS)) if marked else item
-
-
 PAPER = Paper(
     name=NAME,
     title="Towards training without depth limits: batch normalization without gradient explosion",
     reference="Meterez et al. 2024, arXiv:2310.02012",
-    items=tuple(_with_marks(item) for item in ITEMS),
+    items=with_marks(ITEMS, _MARKS),
     claims=CLAIMS,
     shipped=Path(__file__).parent / "verdicts.json",
 )

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from normscope_papers.depth_limits.rows import item_rows, log, slope, straightness, table
+from normscope_papers.common.rows import log
+from normscope_papers.depth_limits.rows import rows_with_conditions, slope, straightness, table
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -22,12 +23,12 @@ _LEAST = 1e-13
 def gaps(frame: pd.DataFrame, width: int, *, name: str = "gap") -> pd.DataFrame:
     """Gap of what enters each normalization of figure 1: seeds x layers; or theory's of that name."""
     probe = "isometry_gap" if name == "gap" else "theory.isometry_gap"
-    return table(item_rows(frame, "fig1", probe=probe, name=name, width=width), "depth")
+    return table(rows_with_conditions(frame, "fig1", probe=probe, name=name, width=width), "depth")
 
 
 def widths(frame: pd.DataFrame) -> list[int]:
     """The widths that figure 1 was run with, ascending."""
-    rows = item_rows(frame, "fig1")
+    rows = rows_with_conditions(frame, "fig1")
     return sorted(int(width) for width in rows["width"].unique()) if "width" in rows else []
 
 

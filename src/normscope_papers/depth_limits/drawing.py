@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import dataclasses
+import functools
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, Literal
 
-from normscope.report import Axis, Figure, Panel, Series, Table, bands, figure_of, lines, short
-from normscope.study import Effect, Study
+from normscope.report import Axis, Panel, Series, Table, lines
+from normscope_papers.common import drawing
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -24,17 +24,8 @@ Label = Callable[["pd.Series[Any]"], str]
 Kind = Literal["measured", "theory"]
 
 
-def figure(
-    study: Study, title: str, caption: str, panels: Iterable[Panel], *, theory: str = "theory"
-) -> tuple[Figure, ...]:
-    """The figure of those panels that hold a line, its grey lines named; nothing where none does."""
-    found = figure_of(study.item, title, caption, panels)
-    return () if found is None else (dataclasses.replace(found, theory=theory),)
-
-
-def spread(rows: pd.DataFrame, *, log: bool = False) -> str:
-    """What lines and bands are, for a caption."""
-    return bands({"seeds": int(rows["seed"].nunique())}, log=log)
+figure = functools.partial(drawing.figure, theory="theory")
+"""The figure of those panels that hold a line, its grey lines named `theory`; nothing where none does."""
 
 
 def curves(rows: pd.DataFrame, label: Label, along: str, axis: Axis, *, kind: Kind = "measured") -> tuple[Series, ...]:
@@ -52,17 +43,6 @@ def panel(
     measured = curves(rows, label, along, y)
     dashed = () if theory is None else curves(theory, label, along, y, kind="theory")
     return Panel(title, x, y, (*measured, *dashed))
-
-
-def written(effect: Effect) -> str:
-    """Mean and 95 % interval over seeds, as a cell."""
-    found = effect.interval()
-    if not found.seeds:
-        return "not measured"
-    if found.infinite:
-        return f"infinite for {found.infinite} of {found.seeds} seeds"
-    low, high = short(found.low), short(found.high)
-    return short(found.mean) + (f" [{low}, {high}]" if found.seeds > 1 else "")
 
 
 def table(caption: str, header: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> Table:

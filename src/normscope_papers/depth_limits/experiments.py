@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 from normscope.study import Data, Experiment, Measurement, Model, Norm
-from normscope_papers.is_batch_norm_unique.experiments import Scalar, identifier, network
+from normscope_papers.common.experiments import Scalar, identifier, network
 
 NAME = "depth-limits"
-
-DIGITS = "digits"
-MNIST, FASHION = "ylecun/mnist", "zalando-datasets/fashion_mnist"
-CIFAR10, CIFAR100 = "uoft-cs/cifar10", "uoft-cs/cifar100"
 
 DEPTHS = (5, 10, 20, 50, 100, 200, 500, 1000)
 """Of every figure whose axis is the depth of the network, in the authors' code."""
@@ -36,11 +32,6 @@ def spelled(**facts: Scalar) -> str:
     return " ".join(
         f"{name}={value:g}" if isinstance(value, float) else f"{name}={value}" for name, value in facts.items()
     )
-
-
-def at_start(probe: str, **options: Scalar) -> Measurement:
-    """A measurement at initialization."""
-    return Measurement(probe=probe, at=(0,), options=options)
 
 
 def deep(depth: int, width: int, **options: Scalar) -> Model:

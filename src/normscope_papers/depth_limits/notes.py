@@ -38,3 +38,5 @@ PAPER_TRAINING = (
 )
 SMOKE_TRAINING = "smoke: built-in digits, depths 3 and 6, width 16, 4 steps, 2 runs: it shows that the item runs."
 EPOCHS = "Measured at so many epochs, on one batch or the first 1,000 images; train accuracy under batch statistics."
+READ = "Read from the figure by eye."
+BATCHES = "The paper takes one batch for all runs, ours one for each; which images is not said."

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from normscope_papers.depth_limits.experiments import BEGINNING
-from normscope_papers.depth_limits.rows import SECOND, item_rows, log_norms
+from normscope_papers.depth_limits.rows import SECOND, log_norms, rows_with_conditions
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -30,7 +30,7 @@ def _between(frame: pd.DataFrame, first: int, last: int | None, *, theory: bool)
     rows = log_norms(frame, "e2", layer=first, theory=theory)
     if rows.empty:
         return rows
-    every = item_rows(frame, "e2", probe=rows["probe"].iloc[0])
+    every = rows_with_conditions(frame, "e2", probe=rows["probe"].iloc[0])
     ends = every[every["depth"] == (every["layers"] if last is None else last)]
     keys = ["seed", "condition"]
     joined = rows.join(ends.set_index(keys)["value"].rename("end"), on=keys)
@@ -41,7 +41,7 @@ def powers(frame: pd.DataFrame, activation: str, *, of_logarithms: bool = True) 
     """c₁ and c₂ of the rate c₁ α^c₂ of figure E1, by seed: least squares, of the logarithms or of the rates."""
     import pandas as pd
 
-    rows = item_rows(frame, "e1", probe="explosion_rate", activation=activation)
+    rows = rows_with_conditions(frame, "e1", probe="explosion_rate", activation=activation)
     fit = _log_fit if of_logarithms else _plain_fit
     found = {seed: fit(own.groupby("gain")["value"].mean()) for seed, own in rows.groupby("seed")}
     return pd.DataFrame.from_dict(found, orient="index", columns=["c1", "c2"]).astype(float).rename_axis("seed")

@@ -3,36 +3,32 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from normscope.study import Effect
-from normscope_papers.is_batch_norm_unique.rows import pick
+from normscope_papers.common.rows import pick
 
 if TYPE_CHECKING:
     import pandas as pd
-
-Numbers = TypeVar("Numbers", "pd.DataFrame", "pd.Series[float]")
 
 SECOND = 2
 """The number of the first square weight, whose gradient figures 2, 3 and 5 show: the second of all."""
 
 
-def item_rows(frame: pd.DataFrame, item: str, **where: Any) -> pd.DataFrame:
+def rows_with_conditions(frame: pd.DataFrame, item: str, **where: Any) -> pd.DataFrame:
     """The rows of an item with its conditions spelled out as columns, those that equal `where`.
 
     A condition such as "exponent=0.4 layers=100" gives the columns `exponent` and `layers`, numbers where all are. A
     column that no condition has is asked for in vain: no row is left.
     """
-    rows = with_conditions(pick(frame, item=item))
+    rows = conditions_as_columns(pick(frame, item=item))
     if any(column not in rows for column in where):
         return rows.iloc[:0]
     return pick(rows, **where)
 
 
-def with_conditions(rows: pd.DataFrame) -> pd.DataFrame:
+def conditions_as_columns(rows: pd.DataFrame) -> pd.DataFrame:
     """The rows with what their conditions say as further columns."""
     import pandas as pd
 
@@ -50,17 +46,6 @@ def with_conditions(rows: pd.DataFrame) -> pd.DataFrame:
 def table(rows: pd.DataFrame, along: str) -> pd.DataFrame:
     """Mean values with one row per seed and one column per value of `along`, ascending."""
     return rows.groupby(["seed", along])["value"].mean().unstack(along)
-
-
-def by_seed(rows: pd.DataFrame, reduce: Callable[[pd.DataFrame], float]) -> dict[int, float]:
-    """One number for the rows of each seed; NaN where they cannot tell."""
-    return {int(str(seed)): reduce(own) for seed, own in rows.groupby("seed")}
-
-
-def log(values: Numbers) -> Numbers:
-    """The natural logarithm of each value; NaN of what is negative, -inf of 0."""
-    with np.errstate(divide="ignore", invalid="ignore"):
-        return cast("Numbers", np.log(values))
 
 
 def slope(curve: pd.Series[float]) -> float:
@@ -91,9 +76,4 @@ def log_norms(
 ) -> pd.DataFrame:
     """The log norm of the gradient by one layer's weight, or theory's, in every network of an item."""
     probe = "theory.weight_gradient_norm" if theory else "weight_gradient_norm"
-    return item_rows(frame, item, probe=probe, name="log_norm", depth=layer, **where)
-
-
-def of(what: str, values: pd.Series[float] | Mapping[int, float], *, unit: str = "1") -> Effect:
-    """An effect from numbers by seed."""
-    return Effect(what=what, unit=unit, by_seed={int(str(seed)): float(value) for seed, value in values.items()})
+    return rows_with_conditions(frame, item, probe=probe, name="log_norm", depth=layer, **where)

@@ -5,10 +5,10 @@ of its item, with marks: [P] stated in the paper, [F] read in Flax's example cod
 derived, [G] a guess, which is a field.
 """
 
-from dataclasses import replace
 from pathlib import Path
 
-from normscope.study import Item, Paper
+from normscope.study import Paper
+from normscope_papers.common.marks import with_marks
 from normscope_papers.is_batch_norm_unique.claims import CLAIMS
 from normscope_papers.is_batch_norm_unique.experiments import NAME
 from normscope_papers.is_batch_norm_unique.items import ITEMS
@@ -19,17 +19,12 @@ _MARKS = (
 )
 
 
-def _with_marks(item: Item) -> Item:
-    marked = any(f"[{mark}]" in note for note in item.notes for mark in "PFSDG")
-    return replace(item, notes=(*item.notes, _MARKS)) if marked else item
-
-
 PAPER = Paper(
     name=NAME,
     title="Is Batch Norm unique? An empirical investigation and prescription to emulate the best properties of common "
     "normalizers without batch dependence",
     reference="Rao and Sohl-Dickstein 2020, arXiv:2010.10687",
-    items=tuple(_with_marks(item) for item in ITEMS),
+    items=with_marks(ITEMS, _MARKS),
     claims=CLAIMS,
     shipped=Path(__file__).parent / "verdicts.json",
 )

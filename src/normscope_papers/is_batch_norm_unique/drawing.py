@@ -1,15 +1,14 @@
-"""Panels of the paper's figures: what several of them draw alike."""
+"""Panels, axes and captions that several figures of this paper share."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING, Any, Literal
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
-import msgspec
-
-from normscope.report import LOG_STEP, Axis, Figure, Panel, Series, bands, figure_of, lines
-from normscope.study import Measurement, Norm, Study
-from normscope_papers.is_batch_norm_unique.rows import pick
+from normscope.report import LOG_STEP, Axis, Panel, Series
+from normscope.study import Measurement, Study
+from normscope_papers.common.drawing import drawn, panel
+from normscope_papers.common.rows import pick
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -28,27 +27,6 @@ OF_OUTPUT = "The gradient norm is that of the mean cross-entropy with respect to
 THEORY = "Grey dashed: mean-field theory of the same row, started at the measured first (of gradients: last) site."
 
 
-def figure(study: Study, title: str, caption: str, panels: Iterable[Panel], *, name: str = "") -> tuple[Figure, ...]:
-    """The figure of those panels that hold a line; nothing where none does. It is called as its item is."""
-    found = figure_of(name or study.item, title, caption, panels)
-    return () if found is None else (found,)
-
-
-def recipe(study: Study, rows: pd.DataFrame) -> dict[str, Any]:
-    """What the drawing functions of `normscope.report` ask of a recipe: normalizers in order, and how many seeds."""
-    return {"norms": [msgspec.to_builtins(norm) for norm in norms(study)], "seeds": int(rows["seed"].nunique())}
-
-
-def norms(study: Study) -> list[Norm]:
-    """The study's normalizers in order."""
-    return list({experiment.norm.label: experiment.norm for experiment in study.experiments}.values())
-
-
-def spread(rows: pd.DataFrame, *, log: bool = False) -> str:
-    """What lines and bands are, for a caption."""
-    return bands({"seeds": int(rows["seed"].nunique())}, log=log)
-
-
 def measurements(study: Study) -> Iterator[Measurement]:
     """Every measurement that the study asks for."""
     for experiment in study.experiments:
@@ -57,42 +35,24 @@ def measurements(study: Study) -> Iterator[Measurement]:
         yield from study.final.measurements
 
 
-def drawn(
-    rows: pd.DataFrame,
-    study: Study,
-    along: Literal["depth", "step"],
-    axis: Axis,
-    *,
-    kind: Literal["measured", "theory"] = "measured",
-) -> tuple[Series, ...]:
-    """One line per normalizer, the mean over seeds."""
-    return lines(rows, recipe(study, rows), along=along, axis=axis, kind=kind)
-
-
-def by_depth(title: str, x: Axis, y: Axis, rows: pd.DataFrame, study: Study) -> Panel:
-    """A panel against the layer."""
-    return Panel(title, x, y, drawn(rows, study, "depth", y))
-
-
 def by_step(title: str, y: Axis, rows: pd.DataFrame, study: Study) -> Panel:
     """A panel against the step of training, as `LOG_STEP` shows it."""
-    return Panel(title, LOG_STEP, y, drawn(rows, study, "step", y))
-
-
-def with_theory(title: str, y: Axis, probe: str, rows: pd.DataFrame, study: Study) -> Panel:
-    """A panel against the layer, with the theory that was written beside the measurement."""
-    theory = drawn(pick(rows, probe=f"theory.{probe}"), study, "depth", y, kind="theory")
-    return Panel(title, SITE, y, drawn(pick(rows, probe=probe), study, "depth", y) + theory)
+    return panel(title, LOG_STEP, y, rows, study, along="step")
 
 
 def propagation(title: str, rows: pd.DataFrame, study: Study) -> Panel:
     """Correlation of two similar batches by site."""
-    return with_theory(title, CORRELATION, "information_propagation", rows, study)
+    return _by_site(title, CORRELATION, "information_propagation", rows, study)
 
 
 def gradient_norm(title: str, rows: pd.DataFrame, study: Study) -> Panel:
     """Norm of the gradient by site."""
-    return with_theory(title, NORM, "gradient_norm", rows, study)
+    return _by_site(title, NORM, "gradient_norm", rows, study)
+
+
+def _by_site(title: str, y: Axis, probe: str, rows: pd.DataFrame, study: Study) -> Panel:
+    """A panel against the site, with the theory that was written beside the measurement."""
+    return panel(title, SITE, y, pick(rows, probe=probe), study, theory=pick(rows, probe=f"theory.{probe}"))
 
 
 def level(values: pd.DataFrame, along: pd.DataFrame) -> pd.DataFrame:

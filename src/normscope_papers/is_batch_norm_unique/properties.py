@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from normscope.study import Effect
-from normscope_papers.is_batch_norm_unique.rows import at, effect, final_values, item_rows, last, nothing, pick, wide
+from normscope_papers.common.rows import at, at_chosen_rate, effect, final_values, last, nothing, pick, wide
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -60,7 +60,7 @@ class Property:
 
 def growth(frame: pd.DataFrame, item: str, norm: str, *, step: int = 0, condition: str | None = None) -> Effect:
     """Factor per layer, backwards, of the squared gradient norm: geometric mean from the last site to the first."""
-    rows = pick(item_rows(frame, item), probe="gradient_norm", name="norm", step=step, normalizer=norm)
+    rows = pick(at_chosen_rate(frame, item), probe="gradient_norm", name="norm", step=step, normalizer=norm)
     rows = rows if condition is None else pick(rows, condition=condition)
     what = f"growth per layer of the squared gradient norm, {norm}"
     if rows.empty:
@@ -88,18 +88,18 @@ def _centered_and_scaled(frame: pd.DataFrame, norm: str) -> Effect:
 
 
 def _accuracy_beside_batchnorm(frame: pd.DataFrame, norm: str) -> Effect:
-    rows = pick(item_rows(frame, "fig3"), probe="evaluation", name="test_accuracy")
+    rows = pick(at_chosen_rate(frame, "fig3"), probe="evaluation", name="test_accuracy")
     table = wide(rows, ["batchnorm", norm])
     return effect("test accuracy, mean over steps, in units of batchnorm's", table[norm] / table["batchnorm"])
 
 
 def _trains_deep(frame: pd.DataFrame, norm: str) -> Effect:
-    values = final_values(pick(item_rows(frame, "fig3"), normalizer=norm), "test_accuracy")
+    values = final_values(pick(at_chosen_rate(frame, "fig3"), normalizer=norm), "test_accuracy")
     return effect("final test accuracy of the deepest network without skips", values.groupby("seed")["value"].mean())
 
 
 def _outliers_beside_none(frame: pd.DataFrame, norm: str) -> Effect:
-    rows = pick(last(item_rows(frame, "fig6"), "step"), probe="sharpness", name="lambda_ratio")
+    rows = pick(last(at_chosen_rate(frame, "fig6"), "step"), probe="sharpness", name="lambda_ratio")
     table = wide(rows, ["none", norm])
     return effect("λ₁/λ₁₀ at the last step, in units of none's", table[norm] / table["none"])
 
@@ -121,7 +121,7 @@ def _worse_of_both(frame: pd.DataFrame, norm: str) -> Effect:
 
 
 def _confusion(frame: pd.DataFrame, norm: str) -> Effect:
-    rows = pick(item_rows(frame, "fig3"), probe="gradient_correlation", name="similar", normalizer=norm)
+    rows = pick(at_chosen_rate(frame, "fig3"), probe="gradient_correlation", name="similar", normalizer=norm)
     return effect(
         "gradient correlation of similar batches, mean over steps", wide(rows[rows["step"] > 0], [norm])[norm]
     )
@@ -136,7 +136,7 @@ def rise(frame: pd.DataFrame, norm: str) -> Effect:
 
 def correlations(frame: pd.DataFrame, norms: list[str]) -> pd.DataFrame:
     """Figure 3(b): correlation at the last site, by seed and step, one column per normalizer."""
-    rows = pick(item_rows(frame, "fig3"), probe="information_propagation", name="correlation")
+    rows = pick(at_chosen_rate(frame, "fig3"), probe="information_propagation", name="correlation")
     return wide(rows, norms, along=["step"])
 
 

@@ -7,8 +7,9 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from normscope.study import Effect, Published
+from normscope_papers.common.published import known
+from normscope_papers.common.rows import effect
 from normscope_papers.is_batch_norm_unique import scores
-from normscope_papers.is_batch_norm_unique.rows import effect
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -37,8 +38,7 @@ _NONE = " The paper's 0.0 says that it fails; here failing is chance, or 0 where
 def _measured(frame: pd.DataFrame, *, column: str, row: str) -> Effect | None:
     values = scores.column(frame, column).scores(row)
     what = "test perplexity" if column == scores.TEXT else "test accuracy"
-    found = effect(f"{what} of {row}, {column}", values, unit=scores.unit(column))
-    return found if found.by_seed else None
+    return known(effect(f"{what} of {row}, {column}", values, unit=scores.unit(column)))
 
 
 TABLE_3 = tuple(

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from normscope_papers.is_batch_norm_unique.rows import Score, final_values, item_rows, pick
+from normscope_papers.common.rows import Score, at_chosen_rate, final_values, pick
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -119,4 +119,4 @@ class Column:
 def column(frame: pd.DataFrame, name: str) -> Column:
     """The rows of a column."""
     by: Score = "validation_loss" if name == TEXT else "validation_accuracy"
-    return Column(name, item_rows(pick(frame, condition=name), "table3", by=by))
+    return Column(name, at_chosen_rate(pick(frame, condition=name), "table3", by=by))

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING
 
 import normscope as ns
 from normscope.report import Table, short
-from normscope.study import Effect, Norm, Study
+from normscope.study import Norm, Study
+from normscope_papers.common.cells import written
+from normscope_papers.common.drawing import norms
+from normscope_papers.common.rows import at_chosen_rate, effect, final_values, last, pick, wide
 from normscope_papers.is_batch_norm_unique import scores as table3
-from normscope_papers.is_batch_norm_unique.drawing import norms
 from normscope_papers.is_batch_norm_unique.properties import NORMS, PROPERTIES, Property
-from normscope_papers.is_batch_norm_unique.rows import effect, final_values, item_rows, last, pick, wide
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -26,16 +27,6 @@ _LAYER_OPS = {
     "centered": "x̃ = x - mean x over (H, W, C), z = W x̃ + b",
     "weight_norm": "z = (g V / ‖V‖) x + b",
 }
-
-
-def written(found: Effect | None) -> str:
-    """Mean and 95 % interval over seeds, as a cell."""
-    if found is None or not (interval := found.interval()).seeds:
-        return _NOTHING
-    if interval.infinite:
-        return f"diverged for {interval.infinite} of {interval.seeds} seeds"
-    spread = "" if math.isnan(interval.low) else f" [{short(interval.low)}, {short(interval.high)}]"
-    return short(interval.mean) + spread
 
 
 def definitions(frame: pd.DataFrame, study: Study) -> Tables:
@@ -103,7 +94,10 @@ def scores(frame: pd.DataFrame, study: Study) -> Tables:
     """Table 3: test accuracy in per cent, and perplexity; each column with whether it can be judged."""
     asked = {experiment.condition for experiment in study.experiments}
     columns = [table3.column(frame, name) for name in table3.COLUMNS if name in asked]
-    rows = [(row, *(written(effect("", column.scores(row))) for column in columns)) for row in table3.LABELS]
+    rows = [
+        (row, *(written(effect("", column.scores(row)), infinite="diverged") for column in columns))
+        for row in table3.LABELS
+    ]
     rows.append(("share of the gap closed by batchnorm (layernorm)", *(short(column.closed()) for column in columns)))
     rows.append(("judged", *("yes" if column.judged() else "not judged" for column in columns)))
     caption = (
@@ -122,13 +116,13 @@ def variants(frame: pd.DataFrame, study: Study) -> Tables:
 
 def conditioning(frame: pd.DataFrame, study: Study) -> Tables:
     """Final test accuracy, and the ratio of the largest eigenvalue of the Hessian to the tenth."""
-    rows = pick(last(item_rows(frame, study.item), "step"), probe="sharpness", name="lambda_ratio")
+    rows = pick(last(at_chosen_rate(frame, study.item), "step"), probe="sharpness", name="lambda_ratio")
     accuracy = _by_condition(frame, study, "Test accuracy", "test_accuracy")
     return accuracy, _grid(rows, study, "λ₁/λ₁₀ of the Hessian at the last step")
 
 
 def _by_condition(frame: pd.DataFrame, study: Study, what: str, name: str) -> Table:
-    return _grid(final_values(item_rows(frame, study.item), name), study, what)
+    return _grid(final_values(at_chosen_rate(frame, study.item), name), study, what)
 
 
 def _grid(values: pd.DataFrame, study: Study, what: str) -> Table:

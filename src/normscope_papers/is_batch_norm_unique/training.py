@@ -6,7 +6,9 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from normscope.study import Data, Experiment, Norm, Switch
-from normscope_papers.is_batch_norm_unique.experiments import CIFAR10, DIGITS, named, trained, wide_resnet
+from normscope_papers.common.data_sets import CIFAR10, DIGITS
+from normscope_papers.common.experiments import named, trained
+from normscope_papers.is_batch_norm_unique.experiments import momentum, wide_resnet
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,6 +54,7 @@ class WideTraining:
             ),
             steps=self.steps,
             batch_size=self.batch_size,
+            optimizer=momentum,
             weight_decay=self.weight_decay,
             penalty_weight=self.penalty_weight,
             condition=condition,

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from normscope.study import Data, Measurement, Model, Norm
-from normscope_papers.is_batch_norm_unique.experiments import Stages, network, untrained, wide_resnet
+from normscope_papers.common.experiments import Stages, network, untrained
+from normscope_papers.is_batch_norm_unique.experiments import wide_resnet
 
 
 @dataclass(frozen=True, kw_only=True)

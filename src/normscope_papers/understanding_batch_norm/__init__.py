@@ -5,9 +5,8 @@ help optimization?" (Santurkar, Tsipras, Ilyas and Madry 2018). What had to be r
 item, with marks: [P] read in the paper's text or figures, [S] a secondary source, [M] remembered, [D] derived.
 """
 
-from dataclasses import replace
-
-from normscope.study import Item, Paper
+from normscope.study import Paper
+from normscope_papers.common.marks import with_marks
 from normscope_papers.understanding_batch_norm.claims import CLAIMS
 from normscope_papers.understanding_batch_norm.experiments import NAME
 from normscope_papers.understanding_batch_norm.items import ITEMS
@@ -18,17 +17,12 @@ _MARKS = (
 )
 
 
-def _with_marks(item: Item) -> Item:
-    marked = any(f"[{mark}]" in note for note in item.notes for mark in "PSMD")
-    return replace(item, notes=(*item.notes, _MARKS)) if marked else item
-
-
 PAPER = Paper(
     name=NAME,
     title="Understanding batch normalization; How does batch normalization help optimization?",
     reference="Bjorck, Gomes, Selman and Weinberger 2018, arXiv:1806.02375; Santurkar, Tsipras, Ilyas and Madry 2018, "
     "arXiv:1805.11604",
-    items=tuple(_with_marks(item) for item in ITEMS),
+    items=with_marks(ITEMS, _MARKS),
     claims=CLAIMS,
 )
 

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
-from normscope.report import Axis, Figure, Panel, Raster, RasterFigure
+from normscope.report import Axis, Figure, Raster, RasterFigure
 from normscope.study import Study
-from normscope_papers.is_batch_norm_unique import drawing as d
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -16,22 +15,6 @@ LAYER = Axis("layer")
 STEP_SIZE = Axis("step size", log=True)
 STEP = Axis("optimizer steps done")
 RELATIVE = Axis("relative loss", log=True, bounds=(0.03, 1e6))
-
-
-def panel(
-    title: str,
-    x: Axis,
-    y: Axis,
-    rows: pd.DataFrame,
-    study: Study,
-    *,
-    theory: pd.DataFrame | None = None,
-    along: Literal["depth", "step"] = "depth",
-) -> Panel:
-    """A panel of one line per name in the column `normalizer`, and dashed lines of theory."""
-    lines = d.drawn(rows, study, along, y)
-    dashed = () if theory is None else d.drawn(theory, study, along, y, kind="theory")
-    return Panel(title, x, y, lines + dashed)
 
 
 def named(rows: pd.DataFrame, names: pd.Series[str]) -> pd.DataFrame:

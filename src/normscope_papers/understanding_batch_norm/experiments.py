@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import msgspec
 
 from normscope.study import Data, Experiment, Measurement, Model, Norm, Optimizer, Schedule
-from normscope_papers.is_batch_norm_unique.experiments import Scalar, Stages, measured, named, network, untrained
+from normscope_papers.common.experiments import Scalar, Stages, measured, named, network, untrained
 
 NAME = "understanding-batch-norm"
 
@@ -82,9 +82,7 @@ def stepped(steps: int) -> Schedule:
 
 
 def patient(training: Experiment) -> Experiment:
-    """The training with a bound of 1e6 nats on its loss instead of 1e3, where deep networks without batch norm "
-    "begin.
-    """
+    """The training with a bound of 1e6 nats on its loss: deep networks without batch norm begin near the usual 1e3."""
     assert training.training is not None
     return msgspec.structs.replace(training, training=msgspec.structs.replace(training.training, diverged_loss=1e6))
 

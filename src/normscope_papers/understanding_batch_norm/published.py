@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING
 
-from normscope.study import Effect, Published
-from normscope_papers.is_batch_norm_unique.rows import effect, final_values, pick
+from normscope.study import Effect
+from normscope_papers.common.published import known, mean, published
+from normscope_papers.common.rows import by_seed, effect, final_values, log, pick
 from normscope_papers.understanding_batch_norm.experiments import block
-from normscope_papers.understanding_batch_norm.rows import by_seed, diverging_size, log
+from normscope_papers.understanding_batch_norm.rows import diverging_size
 
 if TYPE_CHECKING:
     import pandas as pd
-
-Measured = Callable[["pd.DataFrame"], Effect | None]
 
 _READ = "Read off the figure."
 _REMEMBERED = "Remembered, found in no source: a hint only."
@@ -24,25 +22,15 @@ _NETWORK = (
 )
 
 
-def _value(quantity: str, norm: str, value: float, measured: Measured, gap: str, *, unit: str = "1") -> Published:
-    return Published(
-        quantity=quantity, normalizer=norm, value=value, uncertainty=None, unit=unit, measured=measured, gap=gap
-    )
-
-
-def _known(found: Effect) -> Effect | None:
-    return found if found.by_seed else None
-
-
 def _accuracy(frame: pd.DataFrame, *, norm: str, lr: float) -> Effect | None:
     values = final_values(pick(frame, kind="train", normalizer=norm, lr=lr), "test_accuracy")
-    return _known(
+    return known(
         effect(f"final test accuracy, {norm} at {lr:g}", 100 * values.groupby("seed")["value"].mean(), unit="%")
     )
 
 
 FIGURE_1 = tuple(
-    _value(
+    published(
         f"Figure 1, final test accuracy at rate {lr:g}",
         norm,
         value,
@@ -62,22 +50,22 @@ FIGURE_1 = tuple(
 
 def _largest_entry(frame: pd.DataFrame, *, norm: str) -> Effect | None:
     rows = pick(frame, probe="gradient_histogram", name="largest", normalizer=norm)
-    return _known(effect("largest entry", rows.groupby("seed")["value"].mean()))
+    return mean("largest entry", rows)
 
 
 FIGURE_2 = tuple(
-    _value("Figure 2, range of the entries", norm, value, partial(_largest_entry, norm=norm), f"{_READ} {_NETWORK}")
+    published("Figure 2, range of the entries", norm, value, partial(_largest_entry, norm=norm), f"{_READ} {_NETWORK}")
     for norm, value in (("batchnorm", 0.03), ("none", 4.0))
 )
 
 
 def _divergent(frame: pd.DataFrame, *, step: int) -> Effect | None:
     rows = pick(frame, probe="relative_loss", normalizer="none", step=step)
-    return _known(effect("smallest step size with a relative loss above 1,000", by_seed(rows, diverging_size)))
+    return known(effect("smallest step size with a relative loss above 1,000", by_seed(rows, diverging_size)))
 
 
 FIGURE_3 = tuple(
-    _value(
+    published(
         f"Figure 3, step size of divergence, minibatch {step + 1}",
         "none",
         value,
@@ -90,11 +78,11 @@ FIGURE_3 = tuple(
 
 def _largest_mean(frame: pd.DataFrame, *, block: str) -> Effect | None:
     rows = pick(frame, probe="channel_moments_along_step", name="channel_mean", layer=f"{block}@1")
-    return _known(effect("largest |channel mean|", rows["value"].abs().groupby(rows["seed"]).max()))
+    return known(effect("largest |channel mean|", rows["value"].abs().groupby(rows["seed"]).max()))
 
 
 FIGURE_4 = tuple(
-    _value(
+    published(
         f"Figure 4, largest |channel mean| at the end of the step, layer {layer}",
         "none",
         value,
@@ -108,7 +96,7 @@ FIGURE_4 = tuple(
 def _log_moment(frame: pd.DataFrame, *, norm: str, name: str, layer: int) -> Effect | None:
     place = block(layer, depth=110)
     rows = pick(frame, probe="channel_moments", name=name, normalizer=norm, layer=place, step=0)
-    return _known(effect(f"ln of {name}", log(rows.groupby("seed")["value"].mean())))
+    return known(effect(f"ln of {name}", log(rows.groupby("seed")["value"].mean())))
 
 
 _WORDS = {"std": "channel deviation", "mean": "|channel mean|"}
@@ -116,7 +104,7 @@ _WORDS = {"std": "channel deviation", "mean": "|channel mean|"}
 _SAW_TOOTH = (0.1, 0.6, 0.9, 0.05, 0.63, 0.97, 0.0, 0.57, 0.9)
 
 FIGURE_5 = tuple(
-    _value(
+    published(
         f"Figure 5, ln of the {_WORDS[name]}, layer {layer}",
         norm,
         value,
@@ -129,7 +117,7 @@ FIGURE_5 = tuple(
         (
             "batchnorm",
             "std",
-            dict(zip(range(6, 103, 12), (0.1, 0.6, 0.9, 0.05, 0.63, 0.97, 0.0, 0.57, 0.9), strict=True)),
+            dict(zip(range(6, 103, 12), _SAW_TOOTH, strict=True)),
         ),
     )
     for layer, value in values.items()
@@ -138,11 +126,11 @@ FIGURE_5 = tuple(
 
 def _label_entry(frame: pd.DataFrame, *, norm: str) -> Effect | None:
     rows = pick(frame, probe="logit_gradients", name="gradient", normalizer=norm)
-    return _known(effect("smallest entry", rows.groupby("seed")["value"].min()))
+    return known(effect("smallest entry", rows.groupby("seed")["value"].min()))
 
 
 FIGURE_6 = (
-    _value(
+    published(
         "Figure 6, entry of an image's own label",
         "none",
         -0.0078,
@@ -154,11 +142,11 @@ FIGURE_6 = (
 
 def _sum(frame: pd.DataFrame, *, norm: str, place: int, name: str) -> Effect | None:
     rows = pick(frame, probe="gradient_sums", name=name, normalizer=norm, depth=place)
-    return _known(effect(name, rows.groupby("seed")["value"].mean()))
+    return mean(name, rows)
 
 
 TABLE_1 = tuple(
-    _value(
+    published(
         f"Table 1, {name}, layer {layer} (remembered)",
         norm,
         value,
@@ -177,11 +165,11 @@ TABLE_1 = tuple(
 
 def _largest_singular(frame: pd.DataFrame, *, factors: int) -> Effect | None:
     rows = pick(frame, probe="gaussian_products", name="singular_value", layer=str(factors))
-    return _known(effect("largest singular value", rows.groupby("seed")["value"].max()))
+    return known(effect("largest singular value", rows.groupby("seed")["value"].max()))
 
 
 FIGURE_8 = tuple(
-    _value(
+    published(
         f"Figure 8, end of the histogram, {factors} {'matrix' if factors == 1 else 'matrices'}",
         "none",
         value,
@@ -196,11 +184,11 @@ def _last_layer(frame: pd.DataFrame) -> Effect | None:
     rows = pick(frame, kind="train", condition="last layer")
     final = rows[rows["trial"].str.startswith("final-")]
     values = final_values(final, "test_accuracy")
-    return _known(effect("final test accuracy", 100 * values.groupby("seed")["value"].mean(), unit="%"))
+    return known(effect("final test accuracy", 100 * values.groupby("seed")["value"].mean(), unit="%"))
 
 
 LAST_LAYER = (
-    _value(
+    published(
         "test accuracy with batch norm at the last layer (remembered)",
         "batchnorm",
         90.1,
@@ -213,7 +201,7 @@ LAST_LAYER = (
 
 def _largest_along(frame: pd.DataFrame, *, norm: str, name: str) -> Effect | None:
     rows = pick(frame, probe="loss_along_gradient", name=name, normalizer=norm, condition="vgg")
-    return _known(effect(f"largest {name}", rows.groupby("seed")["value"].max()))
+    return known(effect(f"largest {name}", rows.groupby("seed")["value"].max()))
 
 
 _LANDSCAPE = (
@@ -222,7 +210,7 @@ _LANDSCAPE = (
 )
 
 SMOOTHNESS = tuple(
-    _value(
+    published(
         f"Santurkar et al., Figure 4, largest {word} through training",
         norm,
         value,
@@ -242,11 +230,11 @@ SMOOTHNESS = tuple(
 def _vgg_accuracy(frame: pd.DataFrame, *, norm: str) -> Effect | None:
     rows = pick(frame, kind="train", normalizer=norm, condition="")
     values = final_values(rows, "test_accuracy")
-    return _known(effect("final test accuracy", 100 * values.groupby("seed")["value"].mean(), unit="%"))
+    return known(effect("final test accuracy", 100 * values.groupby("seed")["value"].mean(), unit="%"))
 
 
 COVARIATE_SHIFT = tuple(
-    _value(
+    published(
         "Santurkar et al., Figure 1, test accuracy of the VGG without augmentation",
         norm,
         value,

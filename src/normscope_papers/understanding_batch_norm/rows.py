@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from normscope_papers.is_batch_norm_unique.rows import pick
+from normscope_papers.common.rows import by_seed, pick
 from normscope_papers.understanding_batch_norm.experiments import layer_of
 
 if TYPE_CHECKING:
@@ -26,14 +26,6 @@ def along(rows: pd.DataFrame) -> pd.DataFrame:
 def by_layer(rows: pd.DataFrame) -> pd.DataFrame:
     """The rows of blocks or convolutions, with the paper's number of the layer in the column `depth`."""
     return rows.assign(depth=rows["layer"].map(layer_of).astype(float))
-
-
-def by_seed(rows: pd.DataFrame, reduce: Callable[[pd.DataFrame], float]) -> pd.Series[float]:
-    """One number for the rows of each seed, by the index `seed`."""
-    import pandas as pd
-
-    found = {seed: reduce(own) for seed, own in rows.groupby("seed")}
-    return pd.Series(found, dtype=float).rename_axis("seed")
 
 
 def by_normalizer(rows: pd.DataFrame, names: tuple[str, ...], reduce: Callable[[pd.DataFrame], float]) -> pd.DataFrame:
@@ -70,8 +62,3 @@ def _is_usable(rows: pd.DataFrame) -> bool:
     if diverged.empty or bool(diverged.iloc[0] > 0):
         return False
     return bool(losses[-math.ceil(len(losses) / 5) :].mean() < 1.1 * losses[0])
-
-
-def log(values: pd.Series[float], *, base: float = math.e) -> pd.Series[float]:
-    """The logarithm of each value; NaN where it is not positive."""
-    return values.map(lambda value: math.log(value) / math.log(base) if value > 0 else math.nan)

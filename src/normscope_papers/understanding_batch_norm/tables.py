@@ -9,11 +9,11 @@ import numpy as np
 
 from normscope.report import Table, short
 from normscope.study import Study
-from normscope_papers.is_batch_norm_unique.drawing import norms
-from normscope_papers.is_batch_norm_unique.rows import effect, final_values, item_rows, pick
-from normscope_papers.is_batch_norm_unique.tables import written
+from normscope_papers.common.cells import written
+from normscope_papers.common.drawing import norms
+from normscope_papers.common.rows import at_chosen_rate, by_seed, effect, final_values, pick
 from normscope_papers.understanding_batch_norm.experiments import layer_of
-from normscope_papers.understanding_batch_norm.rows import by_seed, diverging_size, usable_rate
+from normscope_papers.understanding_batch_norm.rows import diverging_size, usable_rate
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -93,7 +93,7 @@ def training(frame: pd.DataFrame, study: Study) -> Tables:
 
 def last_layer(frame: pd.DataFrame, study: Study) -> Tables:
     """Final test accuracy with batch norm everywhere, at the last layer and nowhere, and the rate of each."""
-    values = final_values(item_rows(frame, study.item), "test_accuracy")
+    values = final_values(at_chosen_rate(frame, study.item), "test_accuracy")
     cells = []
     for condition in dict.fromkeys(experiment.condition for experiment in study.experiments):
         own = pick(values, condition=condition)

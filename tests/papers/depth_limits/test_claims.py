@@ -104,3 +104,14 @@ def test_networks_less_deep_than_the_collapse_do_not_judge_it():
     assert CLAIMS["s4-g4-test"].effect(rows[~rows["condition"].str.contains("500")]).by_seed == {}
     early = rows.assign(step=rows["step"].clip(upper=44_999))
     assert CLAIMS["s4-g4-test"].effect(early).by_seed == {}
+
+
+@pytest.mark.parametrize(
+    ("name", "zero"),
+    [("c03-bound", "gap"), ("c03-corollary-4", "gap"), ("s1-line-wide", "gap"), ("c11-antisymmetric", "symmetric")],
+)
+def test_what_is_0_lies_below_every_bound_and_is_not_missing(name, zero):
+    rows = world(name, {0: WORLDS[name].below})
+    last = (rows["name"] == zero) & (rows["depth"] > 1)
+    (found,) = CLAIMS[name].effect(rows.assign(value=rows["value"].mask(last, 0.0))).by_seed.values()
+    assert found == -math.inf

@@ -9,7 +9,7 @@ from tests.papers.synthetic import Row, frame
 
 from normscope.study.paper import study_of
 from normscope_papers.depth_limits import PAPER, decay
-from normscope_papers.depth_limits.rows import item_rows, slope, straightness, with_conditions
+from normscope_papers.depth_limits.rows import conditions_as_columns, rows_with_conditions, slope, straightness
 
 from .worlds import beside_theory, decaying, gaps, growing, last_gap, line, parts, rank, rates, start, trained, weights
 
@@ -153,13 +153,15 @@ def test_figures_g1_to_g4_have_both_kinds_of_test_accuracy_against_the_epoch():
 
 
 def test_conditions_become_columns_and_numbers_where_all_are():
-    rows = with_conditions(
+    rows = conditions_as_columns(
         frame([start("d1", "p", "n", 1.0, "data_set=mnist samples=16"), start("d1", "p", "n", 1.0, "")])
     )
     assert rows["data_set"].iloc[0] == "mnist"
-    both = item_rows(frame(line("fig2", 1.0, "repeated=5") + line("fig2", 1.0, "repeated=0")), "fig2", repeated=5)
+    both = rows_with_conditions(
+        frame(line("fig2", 1.0, "repeated=5") + line("fig2", 1.0, "repeated=0")), "fig2", repeated=5
+    )
     assert sorted(both["layers"].unique()) == [10, 100, 300]
-    assert item_rows(frame(line("fig2", 1.0)), "fig2", repeated=5).empty  # no condition has that column
+    assert rows_with_conditions(frame(line("fig2", 1.0)), "fig2", repeated=5).empty  # no condition has that column
 
 
 def test_slopes_and_straightness_of_too_few_or_infinite_values_are_no_numbers():

@@ -8,6 +8,7 @@ from pathlib import Path
 import msgspec
 import pytest
 import torch
+from tests.papers.synthetic import frame
 
 import normscope as ns
 from normscope.report.published import beside
@@ -120,6 +121,11 @@ def test_published_values_have_a_reason_for_a_gap_and_are_no_result(item):
         assert value.ours == "not run"
 
 
+@pytest.mark.parametrize("item", PAPER.items, ids=lambda item: item.name)
+def test_published_values_stand_beside_nothing_before_a_trial_has_ended(item):
+    assert len(beside(item, frame([]).drop(columns="item"))) == len(item.published)
+
+
 QUICK = ("fig3", "fig6", "d1", "e1", "g1")
 
 
@@ -127,15 +133,15 @@ QUICK = ("fig3", "fig6", "d1", "e1", "g1")
 def test_an_item_runs_at_smoke_scale_and_its_figures_and_tables_follow(name, tmp_path):
     item, study = PAPER.item(name), STUDIES[name, "smoke"]
     folder = compare(study, out=tmp_path, engine=InlineEngine(), command="test", write_report=lambda folder: folder)
-    frame = load(folder)
-    assert set(frame["seed"]) == {0, 1}
-    drawn = item.figures(frame, study)
+    rows = load(folder)
+    assert set(rows["seed"]) == {0, 1}
+    drawn = item.figures(rows, study)
     assert drawn
     assert all(panel.series for figure in drawn for panel in figure.panels)
-    assert all(table.rows for table in item.tables(frame, study))
-    assert item.figures(frame.iloc[:0], study) == ()  # a report may be written before a trial has ended
-    item.tables(frame.iloc[:0], study)
-    assert len(beside(item, frame)) == len(item.published)
+    assert all(table.rows for table in item.tables(rows, study))
+    assert item.figures(rows.iloc[:0], study) == ()  # a report may be written before a trial has ended
+    item.tables(rows.iloc[:0], study)
+    assert len(beside(item, rows)) == len(item.published)
 
 
 def test_the_document_shows_the_table_of_costs_as_it_is_computed():

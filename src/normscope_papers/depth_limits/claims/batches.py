@@ -6,8 +6,9 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from normscope.study import Claim, Effect
+from normscope_papers.common.rows import effect, nothing
 from normscope_papers.depth_limits.claims.gradients import FLAT, PER_LAYER
-from normscope_papers.depth_limits.rows import item_rows, log_norms, of, slopes
+from normscope_papers.depth_limits.rows import log_norms, rows_with_conditions, slopes
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 
 def shares(frame: pd.DataFrame, name: str) -> pd.DataFrame:
     """Rank over size of batches: rows of data_set, samples and seed."""
-    rows = item_rows(frame, "d1", probe="batch_rank", name=name)
+    rows = rows_with_conditions(frame, "d1", probe="batch_rank", name=name)
     return rows.assign(value=rows["value"] / rows["samples"]) if len(rows) else rows
 
 
@@ -24,7 +25,7 @@ def full_rank(frame: pd.DataFrame) -> Effect:
     rows = shares(frame, "raw_rank_float32")
     small = rows[rows["samples"] <= 64] if len(rows) else rows
     what = "rank / samples in float32, least of all data sets and sizes up to 64"
-    return of(what, small.groupby("seed")["value"].min())
+    return effect(what, small.groupby("seed")["value"].min())
 
 
 def lost_to_tolerance(frame: pd.DataFrame) -> Effect:
@@ -35,9 +36,9 @@ def lost_to_tolerance(frame: pd.DataFrame) -> Effect:
         rows = shares(frame, f"raw_rank_{precision}")
         own = rows[(rows["samples"] == 512) & (rows["data_set"] == "cifar10")] if len(rows) else rows
         if own.empty:
-            return of(what, {})
+            return nothing(what)
         found.append(own.groupby("seed")["value"].mean())
-    return of(what, found[0] - found[1])
+    return effect(what, found[0] - found[1])
 
 
 def by_samples(frame: pd.DataFrame, *, enough: bool) -> Effect:
@@ -47,12 +48,12 @@ def by_samples(frame: pd.DataFrame, *, enough: bool) -> Effect:
     what = f"{'|slope|, largest' if enough else 'slope, least'} with {which}"
     own = rows[(rows["samples"] >= rows["width"]) == enough] if len(rows) else rows
     if own.empty:
-        return of(what, {}, unit=PER_LAYER)
+        return nothing(what, unit=PER_LAYER)
     import pandas as pd
 
     found = pd.DataFrame({size: slopes(part) for size, part in own.groupby("samples")})
     values = found.abs().max(axis=1, skipna=False) if enough else found.min(axis=1, skipna=False)
-    return of(what, values.rename_axis("seed"), unit=PER_LAYER)
+    return effect(what, values.rename_axis("seed"), unit=PER_LAYER)
 
 
 def ordered_by_copies(frame: pd.DataFrame) -> Effect:
@@ -60,19 +61,19 @@ def ordered_by_copies(frame: pd.DataFrame) -> Effect:
     rows = log_norms(frame, "repeated")
     what = "rank correlation of the slope of log ‖∇W₂‖ against depth with the number of repeated samples"
     if rows.empty:
-        return of(what, {})
+        return nothing(what)
     import pandas as pd
 
     found = pd.DataFrame({copies: slopes(part) for copies, part in rows.groupby("repeated")})
     ranks = found.rank(axis=1)
     order = pd.Series(found.columns.to_numpy(float), index=found.columns).rank()
-    return of(what, ranks.apply(lambda line: line.corr(order), axis=1).rename_axis("seed"))
+    return effect(what, ranks.apply(lambda line: line.corr(order), axis=1).rename_axis("seed"))
 
 
 def one_copy(frame: pd.DataFrame) -> Effect:
     """The slope with one sample repeated."""
     found = slopes(log_norms(frame, "repeated", repeated=1))
-    return of("slope of log ‖∇W₂‖ against depth, one sample repeated", found, unit=PER_LAYER)
+    return effect("slope of log ‖∇W₂‖ against depth, one sample repeated", found, unit=PER_LAYER)
 
 
 CLAIMS = (

@@ -7,7 +7,8 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from normscope.study import Claim, Effect
-from normscope_papers.depth_limits.rows import by_seed, item_rows, log, log_norms, of, slopes, straightness, table
+from normscope_papers.common.rows import by_seed, effect, log, nothing
+from normscope_papers.depth_limits.rows import log_norms, rows_with_conditions, slopes, straightness, table
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -22,29 +23,29 @@ def growth(frame: pd.DataFrame, item: str, *, layer: int = 2, size: bool = False
     """The slope of log gradient norms against the depth of the network, or its size."""
     found = slopes(log_norms(frame, item, layer=layer, **where))
     what = f"slope of log ‖∇W‖, weight {layer}, against depth"
-    return of(f"|{what}|" if size else what, found.abs() if size else found, unit=PER_LAYER)
+    return effect(f"|{what}|" if size else what, found.abs() if size else found, unit=PER_LAYER)
 
 
 def repeated_explodes(frame: pd.DataFrame) -> Effect:
     """The slope on the batch with repeated samples."""
     rows = log_norms(frame, "fig2")
     found = slopes(rows[rows["repeated"] > 0] if len(rows) else rows)
-    return of("slope of log ‖∇W‖, weight 2, against depth, samples repeated", found, unit=PER_LAYER)
+    return effect("slope of log ‖∇W‖, weight 2, against depth, samples repeated", found, unit=PER_LAYER)
 
 
 def gaussian_is_straight(frame: pd.DataFrame) -> Effect:
     """The share of the variance of log gradient norms that a straight line explains, Gaussian weights."""
     rows = log_norms(frame, "fig3", weights="xavier")
     lines = by_seed(rows, lambda own: straightness(own.set_index("layers")["value"].sort_index()))
-    return of("R² of a straight line through log ‖∇W‖ against depth, Gaussian weights", lines)
+    return effect("R² of a straight line through log ‖∇W‖ against depth, Gaussian weights", lines)
 
 
 def _parts(frame: pd.DataFrame) -> pd.DataFrame:
     """Log norms of the two parts of orthogonal networks' gradients: (seed, layer) x parts."""
-    rows = item_rows(frame, "fig3", probe="gradient_symmetry", weights="orthogonal")
+    rows = rows_with_conditions(frame, "fig3", probe="gradient_symmetry", weights="orthogonal")
     if rows.empty:
         return rows
-    return log(rows.groupby(["seed", "depth", "name"])["value"].mean().unstack("name"))
+    return log(rows.groupby(["seed", "depth", "name"])["value"].mean().unstack("name"), of_zero=-math.inf)
 
 
 def antisymmetric_in_the_middle(frame: pd.DataFrame) -> Effect:
@@ -52,10 +53,10 @@ def antisymmetric_in_the_middle(frame: pd.DataFrame) -> Effect:
     what = "log of the symmetric over the antisymmetric part of ∇W Wᵀ, middle layer"
     parts = _parts(frame)
     if parts.empty:
-        return of(what, {})
+        return nothing(what)
     layers = parts.index.get_level_values("depth").unique().sort_values()
     middle = parts.xs(layers[len(layers) // 2], level="depth")
-    return of(what, middle["symmetric"] - middle["antisymmetric"])
+    return effect(what, middle["symmetric"] - middle["antisymmetric"])
 
 
 def antisymmetric_is_kept(frame: pd.DataFrame) -> Effect:
@@ -63,9 +64,9 @@ def antisymmetric_is_kept(frame: pd.DataFrame) -> Effect:
     what = "log norm of the antisymmetric part of ∇W Wᵀ: largest less least of all layers"
     parts = _parts(frame)
     if parts.empty:
-        return of(what, {})
+        return nothing(what)
     kept = parts["antisymmetric"].groupby("seed")
-    return of(what, kept.max() - kept.min(), unit="nats")
+    return effect(what, kept.max() - kept.min(), unit="nats")
 
 
 def mean_changes_slope(frame: pd.DataFrame) -> Effect:
@@ -73,30 +74,30 @@ def mean_changes_slope(frame: pd.DataFrame) -> Effect:
     with_mean, without = (
         slopes(log_norms(frame, "g6", layer=1, normalizer=norm)) for norm in ("batchnorm", "bnl2:moment=rms")
     )
-    return of(
+    return effect(
         "|slope of log ‖∇W₁‖ with - without subtraction of the mean|", (with_mean - without).abs(), unit=PER_LAYER
     )
 
 
 def isometry(frame: pd.DataFrame, *, norm: str, name: str) -> Effect:
     """exp(-gap) of the deepest identity network's last layer: the geometric over the arithmetic mean of eigenvalues."""
-    rows = item_rows(frame, "g5", probe="isometry_gap", name=name, normalizer=norm, activation="identity")
+    rows = rows_with_conditions(frame, "g5", probe="isometry_gap", name=name, normalizer=norm, activation="identity")
     what = f"isometry exp(-φ) of the last layer at the greatest depth, identity, {norm}, {name}"
     if rows.empty:
-        return of(what, {})
+        return nothing(what)
     deepest = rows[rows["layers"] == rows["layers"].max()]
-    return of(what, deepest.groupby("seed")["value"].mean().map(lambda gap: math.exp(-gap)))
+    return effect(what, deepest.groupby("seed")["value"].mean().map(lambda gap: math.exp(-gap)))
 
 
 def plateau(frame: pd.DataFrame) -> Effect:
     """The least gap of the deepest networks with tanh and sin."""
-    rows = item_rows(frame, "g5", probe="isometry_gap", name="gap", normalizer="bnl2:moment=rms")
+    rows = rows_with_conditions(frame, "g5", probe="isometry_gap", name="gap", normalizer="bnl2:moment=rms")
     what = "gap of the last layer at the greatest depth, least of tanh and sin"
     if rows.empty:
-        return of(what, {})
+        return nothing(what)
     deepest = rows[(rows["layers"] == rows["layers"].max()) & rows["activation"].isin(["tanh", "sin"])]
     by_activation = table(deepest, "activation").reindex(columns=["sin", "tanh"])
-    return of(what, by_activation.min(axis=1, skipna=False), unit="nats")
+    return effect(what, by_activation.min(axis=1, skipna=False), unit="nats")
 
 
 _G5 = (

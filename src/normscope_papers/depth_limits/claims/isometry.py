@@ -8,8 +8,9 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from normscope.study import Claim, Effect
+from normscope_papers.common.rows import effect, log, nothing
 from normscope_papers.depth_limits import decay as k
-from normscope_papers.depth_limits.rows import item_rows, log, of
+from normscope_papers.depth_limits.rows import rows_with_conditions
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -38,7 +39,7 @@ def _rise(frame: pd.DataFrame, width: int) -> pd.Series[float]:
 
 def monotone(frame: pd.DataFrame) -> Effect:
     """The largest rise of the gap from one layer to the next, over layers and widths."""
-    return of("largest rise of the gap in one layer", over_widths(frame, _rise), unit="nats")
+    return effect("largest rise of the gap in one layer", over_widths(frame, _rise), unit="nats")
 
 
 def _off_recursion(frame: pd.DataFrame, width: int) -> pd.Series[float]:
@@ -47,13 +48,13 @@ def _off_recursion(frame: pd.DataFrame, width: int) -> pd.Series[float]:
 
 def recursion(frame: pd.DataFrame) -> Effect:
     """The largest distance of a gap from what the exact recursion says, over layers and widths."""
-    return of("largest distance of a gap from the recursion", over_widths(frame, _off_recursion), unit="nats")
+    return effect("largest distance of a gap from the recursion", over_widths(frame, _off_recursion), unit="nats")
 
 
 def straight(frame: pd.DataFrame) -> Effect:
     """The least share of the variance of the log gap that a straight line explains, over widths."""
     lines = over_widths(frame, lambda rows, width: k.linearity(k.gaps(rows, width)), least=True)
-    return of("R² of a straight line through the log gap, least of all widths", lines)
+    return effect("R² of a straight line through the log gap, least of all widths", lines)
 
 
 def rate(frame: pd.DataFrame) -> Effect:
@@ -63,7 +64,7 @@ def rate(frame: pd.DataFrame) -> Effect:
         return log(k.decay(k.gaps(rows, width)) / k.predicted(width)).abs()
 
     what = "|log of k measured over k of small gaps, (d + 2)/2|, largest of all widths"
-    return of(what, over_widths(frame, distance))
+    return effect(what, over_widths(frame, distance))
 
 
 def wider_is_slower(frame: pd.DataFrame) -> Effect:
@@ -71,29 +72,29 @@ def wider_is_slower(frame: pd.DataFrame) -> Effect:
     *_, next_, widest = [0, 0, *k.widths(frame)]
     what = "log of k of the widest network over k of the next"
     if not next_:
-        return of(what, {})
-    return of(what, log(k.decay(k.gaps(frame, widest)) / k.decay(k.gaps(frame, next_))))
+        return nothing(what)
+    return effect(what, log(k.decay(k.gaps(frame, widest)) / k.decay(k.gaps(frame, next_))))
 
 
 def below_bound(frame: pd.DataFrame) -> Effect:
     """The largest log ratio of a gap to theorem 1's bound, after the first, at which both are equal."""
 
     def excess(rows: pd.DataFrame, width: int) -> pd.Series[float]:
-        ratio = log(k.gaps(rows, width) / k.gaps(rows, width, name="bound"))
+        ratio = log(k.gaps(rows, width) / k.gaps(rows, width, name="bound"), of_zero=-math.inf)
         return ratio.iloc[:, 1:].max(axis=1, skipna=False)
 
     what = "log of the gap over theorem 1's bound, largest of all layers after the first and all widths"
-    return of(what, over_widths(frame, excess))
+    return effect(what, over_widths(frame, excess))
 
 
 def below_expected(frame: pd.DataFrame) -> Effect:
     """The mean over layers of the log ratio of a gap to corollary 4's bound on its expectation, largest of widths."""
 
     def excess(rows: pd.DataFrame, width: int) -> pd.Series[float]:
-        return log(k.gaps(rows, width) / k.gaps(rows, width, name="expected")).mean(axis=1)
+        return log(k.gaps(rows, width) / k.gaps(rows, width, name="expected"), of_zero=-math.inf).mean(axis=1)
 
     what = "log of the gap over corollary 4's bound of one layer, mean of layers, largest of all widths"
-    return of(what, over_widths(frame, excess))
+    return effect(what, over_widths(frame, excess))
 
 
 def drawn_line(frame: pd.DataFrame, *, narrow: bool) -> Effect:
@@ -101,30 +102,30 @@ def drawn_line(frame: pd.DataFrame, *, narrow: bool) -> Effect:
 
     def excess(rows: pd.DataFrame, width: int) -> pd.Series[float]:
         gaps = k.gaps(rows, width)
-        return log(gaps / k.drawn_line(gaps, width)).iloc[:, -1]
+        return log(gaps / k.drawn_line(gaps, width), of_zero=-math.inf).iloc[:, -1]
 
     which = f"widths {'below' if narrow else 'from'} {NARROW}"
     found = over_widths(frame, excess, choose=lambda width: (width < NARROW) == narrow)
-    return of(f"log of the last gap over the paper's dashed line, largest of {which}", found)
+    return effect(f"log of the last gap over the paper's dashed line, largest of {which}", found)
 
 
 def jacobian(frame: pd.DataFrame, *, against: str) -> Effect:
     """How far the log norm of a normalization's Jacobian lies from, or above, theory; largest of those measured."""
-    rows = item_rows(frame, "fig1", probe="normalizer_jacobian", name="log_norm")
-    theory = item_rows(frame, "fig1", probe="theory.normalizer_jacobian", name=against)
+    rows = rows_with_conditions(frame, "fig1", probe="normalizer_jacobian", name="log_norm")
+    theory = rows_with_conditions(frame, "fig1", probe="theory.normalizer_jacobian", name=against)
     keys = ["seed", "condition", "depth"]
     if rows.empty or theory.empty:
-        return of("log of the Jacobian's norm beside theory", {})
+        return nothing("log of the Jacobian's norm beside theory")
     difference = rows.set_index(keys)["value"] - theory.set_index(keys)["value"]
     exact = against == "log_norm"
     what = "|log ‖J‖ + log of the least row norm|, largest" if exact else "log ‖J‖ + ½ log λ_min, largest"
-    return of(what, (difference.abs() if exact else difference).groupby("seed").max())
+    return effect(what, (difference.abs() if exact else difference).groupby("seed").max())
 
 
 def aligned(frame: pd.DataFrame) -> Effect:
     """The largest gap after one layer with W = U^T."""
-    rows = item_rows(frame, "fig1", probe="aligned_isometry_gap", name="gap")
-    return of("gap after one layer with W = Uᵀ, largest", rows.groupby("seed")["value"].max(), unit="nats")
+    rows = rows_with_conditions(frame, "fig1", probe="aligned_isometry_gap", name="gap")
+    return effect("gap after one layer with W = Uᵀ, largest", rows.groupby("seed")["value"].max(), unit="nats")
 
 
 # Gaps are differences of logarithms of order 1 to 10, summed over up to 100 singular values in float64: a few 1e-15.

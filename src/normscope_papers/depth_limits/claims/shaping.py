@@ -6,9 +6,10 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from normscope.study import Claim, Effect
+from normscope_papers.common.rows import effect, nothing
 from normscope_papers.depth_limits.claims.gradients import FLAT, PER_LAYER
 from normscope_papers.depth_limits.rates import growths, powers
-from normscope_papers.depth_limits.rows import item_rows, log_norms, of, slopes, table
+from normscope_papers.depth_limits.rows import log_norms, rows_with_conditions, slopes, table
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -20,15 +21,15 @@ def beside_theory(frame: pd.DataFrame, *, activation: str) -> Effect:
     """How far the slope without gain lies from theory's, relative to it."""
     where: dict[str, Any] = {"activation": activation, "exponent": 0.0}
     measured = slopes(log_norms(frame, "fig5", **where))
-    theory = item_rows(frame, "fig5", probe="theory.weight_gradient_norm", name="log_norm", **where)
+    theory = rows_with_conditions(frame, "fig5", probe="theory.weight_gradient_norm", name="log_norm", **where)
     what = f"|slope of log ‖∇W₂‖ against depth over theory's rate - 1|, {activation} without gain"
     if theory.empty:
-        return of(what, {})
+        return nothing(what)
     deepest = theory[theory["layers"] == theory["layers"].max()]
     by_place = table(deepest, "depth")
     second, last = int(by_place.columns[0]), int(by_place.columns[-1])
     rate = (by_place[second] - by_place[last]) / (last - second)
-    return of(what, (measured / rate - 1).abs())
+    return effect(what, (measured / rate - 1).abs())
 
 
 def _largest(values: dict[str, pd.Series[float]]) -> pd.Series[float]:
@@ -42,7 +43,7 @@ def shaped_is_flat(frame: pd.DataFrame, *, exponent: float = 0.4) -> Effect:
     """The larger size of the slope of the two activations with the paper's gain."""
     found = {name: slopes(log_norms(frame, "fig5", activation=name, exponent=exponent)).abs() for name in SHAPED}
     what = f"|slope of log ‖∇W₂‖ against depth|, gain l^-{exponent:g}, larger of sin and tanh"
-    return of(what, _largest(found), unit=PER_LAYER)
+    return effect(what, _largest(found), unit=PER_LAYER)
 
 
 def still_grows(frame: pd.DataFrame, *, exponent: float) -> Effect:
@@ -50,15 +51,15 @@ def still_grows(frame: pd.DataFrame, *, exponent: float) -> Effect:
     rows = growths(frame)
     what = f"slope of the growth of log ‖∇W‖ over all layers against depth, gain l^-{exponent:g}, less of sin and tanh"
     if rows.empty:
-        return of(what, {}, unit=PER_LAYER)
+        return nothing(what, unit=PER_LAYER)
     own = rows[rows["exponent"] == exponent]
     found = {name: -slopes(own[own["activation"] == name]) for name in SHAPED}
-    return of(what, -_largest(found), unit=PER_LAYER)
+    return effect(what, -_largest(found), unit=PER_LAYER)
 
 
 def rates(frame: pd.DataFrame) -> pd.DataFrame:
     """Rates of figure E1 at the largest gain: (seed, activation) x layers."""
-    rows = item_rows(frame, "e1", probe="explosion_rate", name="rate")
+    rows = rows_with_conditions(frame, "e1", probe="explosion_rate", name="rate")
     if rows.empty:
         return rows
     largest = rows[rows["gain"] == rows["gain"].max()]
@@ -71,8 +72,8 @@ def as_printed(frame: pd.DataFrame) -> Effect:
     what = "(log ‖∇W_l‖ - log ‖∇W_{l-10}‖)/10 at the largest gain, largest of both activations"
     found = rates(frame)
     if found.empty:
-        return of(what, {}, unit=PER_LAYER)
-    return of(what, (-found.mean(axis=1, skipna=False)).groupby("seed").max(), unit=PER_LAYER)
+        return nothing(what, unit=PER_LAYER)
+    return effect(what, (-found.mean(axis=1, skipna=False)).groupby("seed").max(), unit=PER_LAYER)
 
 
 def as_drawn(frame: pd.DataFrame) -> Effect:
@@ -80,8 +81,8 @@ def as_drawn(frame: pd.DataFrame) -> Effect:
     what = "(log ‖∇W_{l-10}‖ - log ‖∇W_l‖)/10 at the largest gain, less of both activations"
     found = rates(frame)
     if found.empty:
-        return of(what, {}, unit=PER_LAYER)
-    return of(what, found.mean(axis=1, skipna=False).groupby("seed").min(), unit=PER_LAYER)
+        return nothing(what, unit=PER_LAYER)
+    return effect(what, found.mean(axis=1, skipna=False).groupby("seed").min(), unit=PER_LAYER)
 
 
 def coincide(frame: pd.DataFrame) -> Effect:
@@ -89,16 +90,16 @@ def coincide(frame: pd.DataFrame) -> Effect:
     what = "rate at the largest gain: (largest - least of all layers) / mean, larger of both activations"
     found = rates(frame)
     if found.empty:
-        return of(what, {})
+        return nothing(what)
     spread = (found.max(axis=1, skipna=False) - found.min(axis=1, skipna=False)) / found.mean(axis=1)
-    return of(what, spread.groupby("seed").max())
+    return effect(what, spread.groupby("seed").max())
 
 
 def power(frame: pd.DataFrame, *, of_logarithms: bool) -> Effect:
     """How far the fitted power lies from 3, larger of both activations."""
     found = {name: (powers(frame, name, of_logarithms=of_logarithms)["c2"] - 3).abs() for name in SHAPED}
     fit = "logarithms" if of_logarithms else "rates"
-    return of(f"|c₂ - 3| of the rate c₁ α^c₂, larger of sin and tanh, least squares of {fit}", _largest(found))
+    return effect(f"|c₂ - 3| of the rate c₁ α^c₂, larger of sin and tanh, least squares of {fit}", _largest(found))
 
 
 # One part in seven: theory is of infinite width and an orthogonal batch. At 100 units and 100 samples Gaussian weights

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from normscope.study import Claim, Effect
-from normscope_papers.depth_limits.rows import item_rows, of, table
+from normscope_papers.common.rows import effect, last, nothing
+from normscope_papers.depth_limits.rows import rows_with_conditions, table
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -24,17 +25,12 @@ COLLAPSED_STEPS = 45_000
 CLASSES = {"g1": 10, "g2": 10, "g3": 100, "g4": 10}
 
 
-def last_step(rows: pd.DataFrame) -> pd.DataFrame:
-    """The rows at each trial's last step."""
-    return rows[rows["step"] == rows.groupby("trial")["step"].transform("max")]
-
-
 def train_accuracy(frame: pd.DataFrame) -> pd.DataFrame:
     """Final train accuracy of figure 4: (seed, activation) x depths."""
-    rows = item_rows(frame, "fig4", probe="batch_accuracy", name="train_accuracy")
+    rows = rows_with_conditions(frame, "fig4", probe="batch_accuracy", name="train_accuracy")
     if rows.empty:
         return rows
-    return last_step(rows).groupby(["seed", "activation", "layers"])["value"].mean().unstack("layers")
+    return last(rows, "step").groupby(["seed", "activation", "layers"])["value"].mean().unstack("layers")
 
 
 def depth_matters(frame: pd.DataFrame) -> Effect:
@@ -42,9 +38,9 @@ def depth_matters(frame: pd.DataFrame) -> Effect:
     what = "|train accuracy at the least depth - at the greatest|, larger of sin and tanh"
     found = train_accuracy(frame)
     if found.empty or len(found.columns) < 2:
-        return of(what, {})
+        return nothing(what)
     distance = (found.iloc[:, 0] - found.iloc[:, -1]).abs().unstack("activation").reindex(columns=[*SHAPED])
-    return of(what, distance.max(axis=1, skipna=False))
+    return effect(what, distance.max(axis=1, skipna=False))
 
 
 def beyond_linear(frame: pd.DataFrame) -> Effect:
@@ -52,17 +48,17 @@ def beyond_linear(frame: pd.DataFrame) -> Effect:
     what = "train accuracy at the greatest depth: less of sin and tanh - identity"
     found = train_accuracy(frame)
     if found.empty:
-        return of(what, {})
+        return nothing(what)
     deepest = found.iloc[:, -1].unstack("activation").reindex(columns=[*SHAPED, "identity"])
-    return of(what, deepest[[*SHAPED]].min(axis=1, skipna=False) - deepest["identity"])
+    return effect(what, deepest[[*SHAPED]].min(axis=1, skipna=False) - deepest["identity"])
 
 
 def gaps(frame: pd.DataFrame, item: str) -> pd.DataFrame:
     """Log10 of the gap of the hidden weights at the last step: rows of seed, layers, depth, value."""
-    rows = item_rows(frame, item, probe="isometry_gap", name="weight_gap")
+    rows = rows_with_conditions(frame, item, probe="isometry_gap", name="weight_gap")
     if rows.empty:
         return rows
-    ended = last_step(rows)
+    ended = last(rows, "step")
     hidden = ended[(ended["depth"] > 1) & (ended["depth"] <= ended["layers"])]
     return hidden.assign(value=np.log10(hidden["value"]))
 
@@ -76,12 +72,12 @@ def u_shape(frame: pd.DataFrame, *, item: str) -> Effect:
     what = "log₁₀ of the weights' gap at the lower of the two ends over the middle, greatest depth"
     rows = gaps(frame, item)
     if rows.empty:
-        return of(what, {})
+        return nothing(what)
     deepest = rows[rows["layers"] == rows["layers"].max()]
     first = deepest[deepest["depth"] <= deepest["layers"] / 10 + 1]
     end = deepest[deepest["depth"] > 0.9 * deepest["layers"]]
     first_mean, end_mean, middle = (own.groupby("seed")["value"].mean() for own in (first, end, _middle(deepest)))
-    return of(what, np.minimum(first_mean, end_mean) - middle)
+    return effect(what, np.minimum(first_mean, end_mean) - middle)
 
 
 def deeper_is_closer(frame: pd.DataFrame, *, item: str) -> Effect:
@@ -89,32 +85,32 @@ def deeper_is_closer(frame: pd.DataFrame, *, item: str) -> Effect:
     what = "log₁₀ of the weights' gap in the middle: least depth over greatest"
     rows = gaps(frame, item)
     if rows.empty or rows["layers"].nunique() < 2:
-        return of(what, {})
+        return nothing(what)
     by_depth = table(_middle(rows), "layers")
-    return of(what, by_depth.iloc[:, 0] - by_depth.iloc[:, -1])
+    return effect(what, by_depth.iloc[:, 0] - by_depth.iloc[:, -1])
 
 
 def least_gradient(frame: pd.DataFrame, *, item: str) -> Effect:
     """The least log norm of a hidden weight's gradient at the last step, greatest depth."""
     what = "log ‖∇W‖, least of all hidden layers at the last step, greatest depth"
-    rows = item_rows(frame, item, probe="weight_gradient_norm", name="log_norm")
+    rows = rows_with_conditions(frame, item, probe="weight_gradient_norm", name="log_norm")
     if rows.empty:
-        return of(what, {}, unit="nats")
-    ended = last_step(rows)
+        return nothing(what, unit="nats")
+    ended = last(rows, "step")
     own = ended[(ended["layers"] == ended["layers"].max()) & (ended["depth"] > 1) & (ended["depth"] <= ended["layers"])]
-    return of(what, own.groupby("seed")["value"].min(), unit="nats")
+    return effect(what, own.groupby("seed")["value"].min(), unit="nats")
 
 
 def deep_accuracy(frame: pd.DataFrame, *, item: str, probe: str, name: str) -> Effect:
     """Final accuracy over chance of identity networks of depth 500 and more, mean over depths; after enough steps."""
     under = "running statistics" if probe == "evaluation" else "statistics of the batch"
     what = f"{name.replace('_', ' ')} - chance, identity networks of depth {COLLAPSED_DEPTH} and more, {under}"
-    rows = item_rows(frame, item, probe=probe, name=name, activation="identity")
-    deep = last_step(rows[rows["layers"] >= COLLAPSED_DEPTH]) if len(rows) else rows
+    rows = rows_with_conditions(frame, item, probe=probe, name=name, activation="identity")
+    deep = last(rows[rows["layers"] >= COLLAPSED_DEPTH], "step") if len(rows) else rows
     deep = deep[deep["step"] >= COLLAPSED_STEPS]
     if deep.empty:
-        return of(what, {})
-    return of(what, deep.groupby("seed")["value"].mean() - 1 / CLASSES[item])
+        return nothing(what)
+    return effect(what, deep.groupby("seed")["value"].mean() - 1 / CLASSES[item])
 
 
 # A tenth of the way from chance to certainty for ten classes; the figures show no difference from chance.

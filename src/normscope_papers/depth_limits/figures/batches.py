@@ -6,9 +6,12 @@ from typing import TYPE_CHECKING
 
 from normscope.report import Axis, Figure, Table
 from normscope.study import Study
+from normscope_papers.common.cells import written
+from normscope_papers.common.drawing import spread
+from normscope_papers.common.rows import effect
 from normscope_papers.depth_limits import drawing as d
 from normscope_papers.depth_limits.figures.gradients import by_depth, slopes_by
-from normscope_papers.depth_limits.rows import item_rows, log_norms, of
+from normscope_papers.depth_limits.rows import log_norms, rows_with_conditions
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -25,21 +28,21 @@ _NAMES = {
 
 def ranks(frame: pd.DataFrame, study: Study) -> tuple[Figure, ...]:
     """Rank over size against size, a panel for each precision."""
-    rows = item_rows(frame, study.item, probe="batch_rank")
+    rows = rows_with_conditions(frame, study.item, probe="batch_rank")
     panels = []
     for name, title in _NAMES.items() if len(rows) else ():
         own = rows[rows["name"] == name]
         shares = own.assign(value=own["value"] / own["samples"])
         panels.append(d.panel(title, _SAMPLES, _SHARE, shares, lambda row: str(row["data_set"]), "samples"))
     caption = (
-        f"Rank of the Gram matrix of a batch, as a share of its size; each run's mean over batches. {d.spread(rows)}"
+        f"Rank of the Gram matrix of a batch, as a share of its size; each run's mean over batches. {spread(rows)}"
     )
     return d.figure(study, "Rank of batches", caption, panels)
 
 
 def rank_table(frame: pd.DataFrame, study: Study) -> tuple[Table, ...]:
     """Table D1, in three ways, with the mean cosine."""
-    rows = item_rows(frame, study.item)
+    rows = rows_with_conditions(frame, study.item)
     if rows.empty:
         return (d.table("No trial has ended.", ("samples",), ()),)
     sets = list(rows["data_set"].unique())
@@ -47,7 +50,7 @@ def rank_table(frame: pd.DataFrame, study: Study) -> tuple[Table, ...]:
     for name, title in (*_NAMES.items(), ("raw_cosine", "mean cosine of pixels")):
         own = rows[rows["name"] == name].groupby(["samples", "data_set", "seed"])["value"].mean()
         cells = [
-            (str(size), *(d.written(of("", own.loc[size, one])) if (size, one) in own else "–" for one in sets))
+            (str(size), *(written(effect("", own.loc[size, one])) if (size, one) in own else "–" for one in sets))
             for size in sorted(rows["samples"].unique())
         ]
         found.append(d.table(f"Table D1, {title}: mean over runs [95 % interval].", ("samples", *sets), cells))
@@ -60,7 +63,7 @@ def samples(frame: pd.DataFrame, study: Study) -> tuple[Figure, ...]:
     return d.figure(
         study,
         "Gradients by the number of samples",
-        f"{_WHAT}{d.spread(rows)}",
+        f"{_WHAT}{spread(rows)}",
         [by_depth(frame, study, lambda row: f"n = {row['samples']}")],
     )
 
@@ -71,7 +74,7 @@ def repeated(frame: pd.DataFrame, study: Study) -> tuple[Figure, ...]:
     return d.figure(
         study,
         "Gradients by the number of repeated samples",
-        f"{_WHAT}{d.spread(rows)}",
+        f"{_WHAT}{spread(rows)}",
         [by_depth(frame, study, lambda row: f"{row['repeated']} repeated")],
     )
 

@@ -7,8 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 from normscope.report import Axis, Figure, Panel, Table
 from normscope.study import Study
+from normscope_papers.common.cells import written
+from normscope_papers.common.drawing import spread
+from normscope_papers.common.rows import effect
 from normscope_papers.depth_limits import drawing as d
-from normscope_papers.depth_limits.rows import item_rows, log_norms, of, slopes
+from normscope_papers.depth_limits.rows import log_norms, rows_with_conditions, slopes
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -34,7 +37,7 @@ def degenerate(frame: pd.DataFrame, study: Study) -> tuple[Figure, ...]:
     return d.figure(
         study,
         "Gradients on batches of full rank and with repeated samples",
-        f"{_WHAT}{_DASHED}{d.spread(item_rows(frame, study.item))}",
+        f"{_WHAT}{_DASHED}{spread(rows_with_conditions(frame, study.item))}",
         [by_depth(frame, study, lambda row: _copies(int(row["repeated"])))],
     )
 
@@ -45,7 +48,7 @@ def _copies(count: int) -> str:
 
 def weights(frame: pd.DataFrame, study: Study) -> tuple[Figure, ...]:
     """Figure 3, and the two parts of the gradient."""
-    rows = item_rows(frame, study.item)
+    rows = rows_with_conditions(frame, study.item)
     parts = rows[rows["probe"] == "gradient_symmetry"]
     split = [
         d.panel(f"{kind} weights: parts of ∇W Wᵀ", d.LAYER, _PART, own, lambda row: f"{row['name']} part", "depth")
@@ -55,14 +58,14 @@ def weights(frame: pd.DataFrame, study: Study) -> tuple[Figure, ...]:
         study,
         "Gradients with orthogonal and with Gaussian weights",
         f"{_WHAT}{_DASHED}Further panels: Frobenius norms of the symmetric and antisymmetric part of ∇W Wᵀ by layer, "
-        f"at the greatest depth. {d.spread(rows)}",
+        f"at the greatest depth. {spread(rows)}",
         [by_depth(frame, study, lambda row: str(row["weights"])), *split],
     )
 
 
 def standard_modules(frame: pd.DataFrame, study: Study) -> tuple[Figure, ...]:
     """Figure G5: gradients at the left, the last layer's gap at the right, by normalization."""
-    rows = item_rows(frame, study.item)
+    rows = rows_with_conditions(frame, study.item)
     panels = []
     for norm, own in rows.groupby("normalizer", sort=False) if len(rows) else ():
         gradients = own[(own["probe"] == "weight_gradient_norm") & (own["depth"] == 2)]
@@ -76,7 +79,7 @@ def standard_modules(frame: pd.DataFrame, study: Study) -> tuple[Figure, ...]:
         study,
         "Gradients and isometry gap without activation shaping",
         f"{_WHAT}{_DASHED}Gap of the output of the last normalization; under batchnorm without the direction that the "
-        f"subtraction of the mean leaves null, with which it would be infinite. {d.spread(rows)}",
+        f"subtraction of the mean leaves null, with which it would be infinite. {spread(rows)}",
         panels,
     )
 
@@ -87,13 +90,13 @@ def _activation(row: pd.Series[Any]) -> str:
 
 def centering(frame: pd.DataFrame, study: Study) -> tuple[Figure, ...]:
     """Figure G6."""
-    rows = item_rows(frame, study.item)
+    rows = rows_with_conditions(frame, study.item)
     return d.figure(
         study,
         "Gradients with and without subtraction of the mean",
         "Natural log of the Frobenius norm of the gradient by the first weight, against the depth of the network. "
         "batchnorm subtracts the mean; bnl2:moment=rms does not; bnl2 also leaves out the factor √n. "
-        f"{d.spread(rows)}",
+        f"{spread(rows)}",
         [by_depth(frame, study, lambda row: str(row["normalizer"]), layer=1, y=Axis("log ‖∇W₁‖", "nats"))],
     )
 
@@ -108,7 +111,7 @@ def slopes_by(
     rows = []
     for key, own in measured.groupby(list(columns), sort=False):
         beside = theory[(theory[list(columns)] == list(key)).all(axis=1)] if len(theory) else theory
-        cells = (d.written(of("", slopes(own))), d.written(of("", slopes(beside))) if len(beside) else "none")
+        cells = (written(effect("", slopes(own))), written(effect("", slopes(beside))) if len(beside) else "none")
         rows.append((*(say(name, value) for name, value in zip(columns, key, strict=True)), *cells))
     caption = (
         "Slope of log ‖∇W₂‖ against the depth of the network, nats per layer, by least squares: mean over seeds [95 % "

@@ -6,9 +6,12 @@ from typing import TYPE_CHECKING
 
 from normscope.report import Figure, Panel, Table, short
 from normscope.study import Study
+from normscope_papers.common.cells import written
+from normscope_papers.common.drawing import spread
+from normscope_papers.common.rows import effect
 from normscope_papers.depth_limits import decay as k
 from normscope_papers.depth_limits import drawing as d
-from normscope_papers.depth_limits.rows import item_rows, of
+from normscope_papers.depth_limits.rows import rows_with_conditions
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -16,21 +19,21 @@ if TYPE_CHECKING:
 
 def gap(frame: pd.DataFrame, study: Study) -> tuple[Figure, ...]:
     """Figure 1: the gap by layer, a panel for each width, with three dashed lines."""
-    rows = item_rows(frame, study.item)
+    rows = rows_with_conditions(frame, study.item)
     return d.figure(
         study,
         "Isometry gap by depth near isometry",
         "Gap of what enters each normalization, of a linear network with orthogonal weights and as many samples as "
         "units. Dashed, from the first measured gap on: theorem 1 with the constants of its proof (the flat one), the "
         "rate 1 - 2/(d + 2) of small gaps (the one on the measured line), and the line that the paper draws, with a "
-        f"constant of 0.015 chosen by hand. {d.spread(rows, log=True)}",
+        f"constant of 0.015 chosen by hand. {spread(rows, log=True)}",
         [_panel(frame, width) for width in k.widths(frame)],
         theory="theorem 1; small gaps; the paper's line",
     )
 
 
 def _panel(frame: pd.DataFrame, width: int) -> Panel:
-    rows = item_rows(frame, "fig1", width=width)
+    rows = rows_with_conditions(frame, "fig1", width=width)
     measured = rows[(rows["probe"] == "isometry_gap") & (rows["name"] == "gap")]
     theory = rows[rows["probe"] == "theory.isometry_gap"]
     lines = d.curves(measured, lambda row: f"d = {row['width']}", "depth", d.GAP)
@@ -62,9 +65,9 @@ def _cells(frame: pd.DataFrame, width: int) -> tuple[str, ...]:
     line = k.HAND_CHOSEN * width**2 * (1 + width * first)
     return (
         str(width),
-        d.written(of("", k.decay(gaps))),
-        d.written(of("", k.linearity(gaps))),
+        written(effect("", k.decay(gaps))),
+        written(effect("", k.linearity(gaps))),
         short(k.predicted(width)),
-        d.written(of("", proof)),
-        d.written(of("", line)),
+        written(effect("", proof)),
+        written(effect("", line)),
     )

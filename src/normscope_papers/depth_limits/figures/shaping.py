@@ -6,10 +6,13 @@ from typing import TYPE_CHECKING
 
 from normscope.report import Axis, Figure, Table
 from normscope.study import Study
+from normscope_papers.common.cells import written
+from normscope_papers.common.drawing import spread
+from normscope_papers.common.rows import effect
 from normscope_papers.depth_limits import drawing as d
 from normscope_papers.depth_limits.figures.gradients import by_depth, slopes_table
 from normscope_papers.depth_limits.rates import beginnings, growths, powers
-from normscope_papers.depth_limits.rows import item_rows, of
+from normscope_papers.depth_limits.rows import rows_with_conditions
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -22,7 +25,7 @@ EXPONENT = Axis("exponent p of the gain l⁻ᵖ")
 
 def shaped(frame: pd.DataFrame, study: Study) -> tuple[Figure, ...]:
     """Figure 5: a panel for each exponent."""
-    rows = item_rows(frame, study.item)
+    rows = rows_with_conditions(frame, study.item)
     panels = []
     for exponent in rows["exponent"].unique() if len(rows) else ():
         own = frame[frame["condition"].isin(rows.loc[rows["exponent"] == exponent, "condition"])]
@@ -33,14 +36,14 @@ def shaped(frame: pd.DataFrame, study: Study) -> tuple[Figure, ...]:
         "Gradients with and without activation shaping",
         "Natural log of the Frobenius norm of the gradient by the second weight, against the depth of the network. "
         "Dashed: theory's growth per layer, from the gradient measured at the last hidden layer back. "
-        f"{d.spread(rows)}",
+        f"{spread(rows)}",
         panels,
     )
 
 
 def constant_gains(frame: pd.DataFrame, study: Study) -> tuple[Figure, ...]:
     """Figure E1: a panel for each activation, a line for each layer."""
-    rows = item_rows(frame, study.item)
+    rows = rows_with_conditions(frame, study.item)
     measured, theory = (rows[rows["probe"] == probe] for probe in ("explosion_rate", "theory.explosion_rate"))
     panels = [
         d.panel(
@@ -57,15 +60,14 @@ def constant_gains(frame: pd.DataFrame, study: Study) -> tuple[Figure, ...]:
     return d.figure(
         study,
         "Rate of explosion against a constant gain",
-        "(log ‖∇W of layer l - 10‖ - log ‖∇W of layer l‖) / 10. Dashed: ½ log χ(α) of infinite width. "
-        f"{d.spread(rows)}",
+        f"(log ‖∇W of layer l - 10‖ - log ‖∇W of layer l‖) / 10. Dashed: ½ log χ(α) of infinite width. {spread(rows)}",
         panels,
     )
 
 
 def exponents(frame: pd.DataFrame, study: Study) -> tuple[Figure, ...]:
     """Figure E2, with the growth over all layers beside it."""
-    rows = item_rows(frame, study.item)
+    rows = rows_with_conditions(frame, study.item)
     rate, rate_theory = (beginnings(frame, theory=one) for one in (False, True))
     growth, growth_theory = (growths(frame, theory=one) for one in (False, True))
     axis = Axis("growth from the last hidden layer to the second", "nats")
@@ -84,14 +86,14 @@ def exponents(frame: pd.DataFrame, study: Study) -> tuple[Figure, ...]:
         study,
         "Rate of explosion against the exponent of a shrinking gain",
         "Rate from the second weight to the twelfth; and log ‖∇W‖ of the second weight less that of the last hidden "
-        f"one. Dashed: theory of infinite width. {d.spread(rows)}",
+        f"one. Dashed: theory of infinite width. {spread(rows)}",
         panels,
     )
 
 
 def power_law(frame: pd.DataFrame, study: Study) -> tuple[Table, ...]:
     """The power law that the paper fits, and the rate at the largest gain beside theory's."""
-    rows = item_rows(frame, study.item)
+    rows = rows_with_conditions(frame, study.item)
     cells = []
     for activation in rows["activation"].unique() if len(rows) else ():
         fits = [powers(frame, str(activation), of_logarithms=one) for one in (True, False)]
@@ -104,8 +106,8 @@ def power_law(frame: pd.DataFrame, study: Study) -> tuple[Table, ...]:
         cells.append(
             (
                 str(activation),
-                *(d.written(of("", fit[name])) for fit in fits for name in ("c1", "c2")),
-                *(d.written(of("", values)) for values in at.values()),
+                *(written(effect("", fit[name])) for fit in fits for name in ("c1", "c2")),
+                *(written(effect("", values)) for values in at.values()),
             )
         )
     caption = (

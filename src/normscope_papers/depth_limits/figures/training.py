@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 from normscope.report import Axis, Figure
 from normscope.study import Study
+from normscope_papers.common.drawing import spread
 from normscope_papers.depth_limits import drawing as d
-from normscope_papers.depth_limits.rows import item_rows
+from normscope_papers.depth_limits.rows import rows_with_conditions
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -37,18 +38,18 @@ def steps_per_epoch(study: Study) -> int:
 
 def curves(frame: pd.DataFrame, study: Study) -> tuple[Figure, ...]:
     """Figure 4: train accuracy by epoch, a panel for each activation, a line for each depth."""
-    rows = epochs(item_rows(frame, study.item, probe="batch_accuracy", name="train_accuracy"), study)
+    rows = epochs(rows_with_conditions(frame, study.item, probe="batch_accuracy", name="train_accuracy"), study)
     panels = [
         d.panel(str(activation), d.EPOCH, d.ACCURACY, own, _layers, "epoch")
         for activation, own in (rows.groupby("activation", sort=False) if len(rows) else ())
     ]
-    caption = f"Accuracy on the first 1,000 training images, each batch under its own statistics. {d.spread(rows)}"
+    caption = f"Accuracy on the first 1,000 training images, each batch under its own statistics. {spread(rows)}"
     return d.figure(study, "Train accuracy by epoch and depth", caption, panels)
 
 
 def accuracies(frame: pd.DataFrame, study: Study) -> tuple[Figure, ...]:
     """Figures G1 to G4: train and test accuracy, a panel for each activation and kind."""
-    rows = epochs(item_rows(frame, study.item), study)
+    rows = epochs(rows_with_conditions(frame, study.item), study)
     panels = []
     for (probe, name), title in _UNDER.items():
         kind = rows[(rows["probe"] == probe) & (rows["name"] == name)]
@@ -56,14 +57,14 @@ def accuracies(frame: pd.DataFrame, study: Study) -> tuple[Figure, ...]:
             panels.append(d.panel(f"{activation}: {title}", d.EPOCH, d.ACCURACY, own, _layers, "epoch"))
     caption = (
         "Train: the first 1,000 training images, each batch under its own statistics. Test: under the running "
-        f"statistics of training, and under the statistics of test batches. {d.spread(rows)}"
+        f"statistics of training, and under the statistics of test batches. {spread(rows)}"
     )
     return d.figure(study, "Train and test accuracy by epoch and depth", caption, panels)
 
 
 def weights(frame: pd.DataFrame, study: Study) -> tuple[Figure, ...]:
     """Figures 6, F1 and F2: gap of the weights and norm of their gradients by layer, a line for each epoch."""
-    rows = epochs(item_rows(frame, study.item), study)
+    rows = epochs(rows_with_conditions(frame, study.item), study)
     panels = []
     for layers, own in rows.groupby("layers") if len(rows) else ():
         hidden = own[(own["depth"] > 1) & (own["depth"] <= own["layers"]) & _shown(own)]
@@ -78,7 +79,7 @@ def weights(frame: pd.DataFrame, study: Study) -> tuple[Figure, ...]:
         study,
         "Orthogonality of the weights and gradients by layer in training",
         "Isometry gap of each square weight; Frobenius norm of the loss's gradient by it on one batch that stays the "
-        f"same. {d.spread(rows, log=True)}",
+        f"same. {spread(rows, log=True)}",
         panels,
     )
 

@@ -5,21 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 from normscope.study import Experiment, Item
-from normscope_papers.depth_limits import notes, published
-from normscope_papers.depth_limits.experiments import (
-    CIFAR10,
-    CIFAR100,
-    DIGITS,
-    FASHION,
-    MNIST,
-    ROOT,
-    at_start,
-    deep,
-    untrained,
-)
+from normscope_papers.common.data_sets import CIFAR10, CIFAR100, DIGITS, FASHION, MNIST
+from normscope_papers.common.experiments import Stages, measured
+from normscope_papers.depth_limits import notes
+from normscope_papers.depth_limits.experiments import ROOT, deep, untrained
 from normscope_papers.depth_limits.figures import batches as figures
 from normscope_papers.depth_limits.items.gradients import ENDS, LAPTOP, PAPER, SMOKE, Untrained
-from normscope_papers.is_batch_norm_unique.experiments import Stages
+from normscope_papers.depth_limits.published import batches as published
 
 SETS = ("cifar10", "mnist", "fashion", "cifar100")
 
@@ -42,9 +34,9 @@ def ranks(
                     seeds=seeds,
                     batch_size=size,
                     measurements=(
-                        at_start("batch_rank", batches=batches, raw=True, precision="float32"),
-                        at_start("batch_rank", batches=batches, raw=True, precision="float64"),
-                        at_start("batch_rank", batches=batches, precision="float64"),
+                        measured("batch_rank", 0, batches=batches, raw=True, precision="float32"),
+                        measured("batch_rank", 0, batches=batches, raw=True, precision="float64"),
+                        measured("batch_rank", 0, batches=batches, precision="float64"),
                     ),
                     data_set=name,
                     samples=size,
@@ -56,7 +48,7 @@ def ranks(
 def samples(*, samples: tuple[int, ...], **fields: Any) -> Stages:
     """Batches with fewer samples than units, as many, and more."""
     setting = Untrained(**fields, batch_size=max(samples))
-    gradient = at_start("weight_gradient_norm", layers=ENDS)
+    gradient = measured("weight_gradient_norm", 0, layers=ENDS)
     found: list[Experiment] = []
     for size in samples:
         found += setting.at_every_depth(ROOT, gradient, batch_size=size, width=setting.width, samples=size)
@@ -68,7 +60,7 @@ def repeated(*, repeated: tuple[int, ...], **fields: Any) -> Stages:
     setting = Untrained(**fields)
     found: list[Experiment] = []
     for copies in repeated:
-        gradient = at_start("weight_gradient_norm", layers=ENDS, repeated=copies)
+        gradient = measured("weight_gradient_norm", 0, layers=ENDS, repeated=copies)
         found += setting.at_every_depth(ROOT, gradient, repeated=copies)
     return tuple(found), None
 

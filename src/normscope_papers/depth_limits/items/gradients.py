@@ -9,20 +9,12 @@ from typing import Any
 import msgspec
 
 from normscope.study import Experiment, Item, Measurement, Norm
-from normscope_papers.depth_limits import notes, published
-from normscope_papers.depth_limits.experiments import (
-    CIFAR10,
-    DEPTHS,
-    DIGITS,
-    ROOT,
-    STANDARD,
-    UNIT,
-    at_start,
-    deep,
-    untrained,
-)
+from normscope_papers.common.data_sets import CIFAR10, DIGITS
+from normscope_papers.common.experiments import Scalar, Stages, measured
+from normscope_papers.depth_limits import notes
+from normscope_papers.depth_limits.experiments import DEPTHS, ROOT, STANDARD, UNIT, deep, untrained
 from normscope_papers.depth_limits.figures import gradients as figures
-from normscope_papers.is_batch_norm_unique.experiments import Scalar, Stages
+from normscope_papers.depth_limits.published import gradients as published
 
 ENDS = "2 -2"
 """The second weight and the last hidden one."""
@@ -67,18 +59,18 @@ def degenerate(*, repeated: int, **fields: Any) -> Stages:
     setting = Untrained(**fields)
     found: list[Experiment] = []
     for copies in (0, repeated):
-        gradient = at_start("weight_gradient_norm", layers=ENDS, repeated=copies, theory=copies == 0)
+        gradient = measured("weight_gradient_norm", 0, layers=ENDS, repeated=copies, theory=copies == 0)
         shallowest, *others = setting.at_every_depth(ROOT, gradient, repeated=copies)
-        found += [_with(shallowest, at_start("batch_rank", repeated=copies)), *others]
+        found += [_with(shallowest, measured("batch_rank", 0, repeated=copies)), *others]
     return tuple(found), None
 
 
 def weights(*, weights: tuple[str, ...], **fields: Any) -> Stages:
     """Figure 3: orthogonal and Gaussian weights; the deepest network's gradients in two parts, at a few layers."""
     setting = Untrained(**fields)
-    gradient = at_start("weight_gradient_norm", layers=ENDS, theory=True)
+    gradient = measured("weight_gradient_norm", 0, layers=ENDS, theory=True)
     places = (max(2, round(share * max(setting.depths))) for share in (0, 0.25, 0.5, 0.75, 1))
-    split = at_start("gradient_symmetry", layers=" ".join(map(str, places)))
+    split = measured("gradient_symmetry", 0, layers=" ".join(map(str, places)))
     found: list[Experiment] = []
     for kind in weights:
         *others, deepest = setting.at_every_depth(ROOT, gradient, options={"weights": kind}, weights=kind)
@@ -95,9 +87,9 @@ def standard_modules(*, activations: tuple[str, ...], norms: tuple[Norm, ...], *
     """Figure G5: no gain; gradients, and the isometry gap of the last layer with and without its null direction."""
     setting = Untrained(**fields)
     measurements = (
-        at_start("weight_gradient_norm", layers=ENDS, theory=True),
-        at_start("isometry_gap", layers="-1"),
-        at_start("isometry_gap", layers="-1", centered=False),
+        measured("weight_gradient_norm", 0, layers=ENDS, theory=True),
+        measured("isometry_gap", 0, layers="-1"),
+        measured("isometry_gap", 0, layers="-1", centered=False),
     )
     found: list[Experiment] = []
     for norm in norms:
@@ -110,7 +102,7 @@ def standard_modules(*, activations: tuple[str, ...], norms: tuple[Norm, ...], *
 def centering(*, norms: tuple[Norm, ...], **fields: Any) -> Stages:
     """Figure G6: the gradient by the first weight, with and without subtraction of the mean."""
     setting = Untrained(**fields)
-    gradient = at_start("weight_gradient_norm", layers="1")
+    gradient = measured("weight_gradient_norm", 0, layers="1")
     found: list[Experiment] = []
     for norm in norms:
         found += setting.at_every_depth(norm, gradient)

@@ -5,10 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 from normscope.study import Item
-from normscope_papers.depth_limits import notes, published
-from normscope_papers.depth_limits.experiments import CIFAR10, DIGITS, UNIT, at_start, deep, untrained
+from normscope_papers.common.data_sets import CIFAR10, DIGITS
+from normscope_papers.common.experiments import Stages, measured
+from normscope_papers.depth_limits import notes
+from normscope_papers.depth_limits.experiments import UNIT, deep, untrained
 from normscope_papers.depth_limits.figures import isometry as figures
-from normscope_papers.is_batch_norm_unique.experiments import Stages
+from normscope_papers.depth_limits.published import isometry as published
 
 
 def isometry(
@@ -25,9 +27,9 @@ def isometry(
             seeds=seeds,
             batch_size=width,
             measurements=(
-                at_start("isometry_gap", side="input", near_identity=share, theory=True),
-                at_start("normalizer_jacobian", layers=steps, near_identity=share),
-                at_start("aligned_isometry_gap", layers=steps, near_identity=share),
+                measured("isometry_gap", 0, side="input", near_identity=share, theory=True),
+                measured("normalizer_jacobian", 0, layers=steps, near_identity=share),
+                measured("aligned_isometry_gap", 0, layers=steps, near_identity=share),
             ),
             width=width,
         )

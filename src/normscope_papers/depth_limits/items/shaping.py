@@ -5,25 +5,19 @@ from __future__ import annotations
 from typing import Any
 
 from normscope.study import Experiment, Item
-from normscope_papers.depth_limits import notes, published
-from normscope_papers.depth_limits.experiments import (
-    BEGINNING,
-    CIFAR10,
-    DIGITS,
-    STANDARD,
-    at_start,
-    deep,
-    untrained,
-)
+from normscope_papers.common.data_sets import CIFAR10, DIGITS
+from normscope_papers.common.experiments import Scalar, Stages, measured
+from normscope_papers.depth_limits import notes
+from normscope_papers.depth_limits.experiments import BEGINNING, STANDARD, deep, untrained
 from normscope_papers.depth_limits.figures import shaping as figures
 from normscope_papers.depth_limits.items.gradients import ENDS, LAPTOP, PAPER, SMOKE, Untrained
-from normscope_papers.is_batch_norm_unique.experiments import Scalar, Stages
+from normscope_papers.depth_limits.published import shaping as published
 
 
 def shaped(*, activations: tuple[str, ...], exponents: tuple[float, ...], **fields: Any) -> Stages:
     """Figure 5: each activation with each exponent of the gain."""
     setting = Untrained(**fields)
-    gradient = at_start("weight_gradient_norm", layers=ENDS, theory=True)
+    gradient = measured("weight_gradient_norm", 0, layers=ENDS, theory=True)
     found: list[Experiment] = []
     for activation in activations:
         for exponent in exponents:
@@ -46,7 +40,7 @@ def constant_gains(
     seeds: int,
 ) -> Stages:
     """Figure E1: the rate of explosion at a few layers of a network whose gain is the same in all of them."""
-    rate = at_start("explosion_rate", layers=" ".join(map(str, at)), theory=True)
+    rate = measured("explosion_rate", 0, layers=" ".join(map(str, at)), theory=True)
     experiments = tuple(
         untrained(
             data=data,
@@ -68,7 +62,7 @@ def constant_gains(
 def exponents(*, activations: tuple[str, ...], exponents: tuple[float, ...], **fields: Any) -> Stages:
     """Figure E2: the rate of explosion at the beginning, by the exponent of the gain; the growth over all layers."""
     setting = Untrained(**fields)
-    gradient = at_start("weight_gradient_norm", layers=f"{BEGINNING} {ENDS}", theory=True)
+    gradient = measured("weight_gradient_norm", 0, layers=f"{BEGINNING} {ENDS}", theory=True)
     found: list[Experiment] = []
     for activation in activations:
         for exponent in exponents:

@@ -7,19 +7,12 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from normscope.study import Data, Experiment, Item, Measurement, Optimizer, Training
-from normscope_papers.depth_limits import notes, published
-from normscope_papers.depth_limits.experiments import (
-    CIFAR10,
-    CIFAR100,
-    DIGITS,
-    FASHION,
-    MNIST,
-    STANDARD,
-    deep,
-    spelled,
-)
+from normscope_papers.common.data_sets import CIFAR10, CIFAR100, DIGITS, FASHION, MNIST
+from normscope_papers.common.experiments import Scalar, Stages, evaluated, identifier, measured
+from normscope_papers.depth_limits import notes
+from normscope_papers.depth_limits.experiments import STANDARD, deep, spelled
 from normscope_papers.depth_limits.figures import training as figures
-from normscope_papers.is_batch_norm_unique.experiments import Scalar, Stages, evaluated, identifier, measured
+from normscope_papers.depth_limits.published import training as published
 
 _EPOCHS = (0, 1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)
 

@@ -6,8 +6,8 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from normscope.study import Claim, Effect
+from normscope_papers.common.rows import at, at_chosen_rate, effect, final_values, nothing, pick, wide
 from normscope_papers.is_batch_norm_unique.properties import correlations, rise
-from normscope_papers.is_batch_norm_unique.rows import at, effect, final_values, item_rows, nothing, pick, wide
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -21,7 +21,7 @@ STEPS = 1000
 def slowest(frame: pd.DataFrame) -> Effect:
     """The lowest test accuracy of all normalizers after the last step, where there are 1,000 steps."""
     what = f"test accuracy after {STEPS} or more steps: lowest of all normalizers"
-    rows = item_rows(frame, "fig3")
+    rows = at_chosen_rate(frame, "fig3")
     if rows.empty or rows["step"].max() < STEPS:
         return nothing(what)
     table = wide(final_values(rows, "test_accuracy"), [*NORMALIZED, "layernorm"])
@@ -30,7 +30,7 @@ def slowest(frame: pd.DataFrame) -> Effect:
 
 def layernorm_lags(frame: pd.DataFrame) -> Effect:
     """How far layer norm's accuracy curve lies below the median of the others, averaged over the recorded steps."""
-    rows = pick(item_rows(frame, "fig3"), probe="evaluation", name="test_accuracy")
+    rows = pick(at_chosen_rate(frame, "fig3"), probe="evaluation", name="test_accuracy")
     table = wide(rows[rows["step"] > 0], [*NORMALIZED, "layernorm"])
     others = table[[*NORMALIZED]].median(axis=1, skipna=False)
     what = "test accuracy, mean over steps: median of the others - layernorm"
@@ -65,7 +65,7 @@ def closer_than_layernorm(frame: pd.DataFrame) -> Effect:
 
 def confusion(frame: pd.DataFrame, pairs: str, names: tuple[str, ...]) -> pd.DataFrame:
     """Figure 3(c): gradient correlation, mean over the steps after the first update: seeds x normalizers."""
-    rows = pick(item_rows(frame, "fig3"), probe="gradient_correlation", name=pairs)
+    rows = pick(at_chosen_rate(frame, "fig3"), probe="gradient_correlation", name=pairs)
     return wide(rows[rows["step"] > 0], names)
 
 
@@ -97,7 +97,7 @@ def bmlv_confusion(frame: pd.DataFrame) -> Effect:
 
 def layernorm_approaches_one(frame: pd.DataFrame) -> Effect:
     """Layer norm's gradient correlation at the last step."""
-    rows = pick(item_rows(frame, "fig3"), probe="gradient_correlation", name="similar", normalizer="layernorm")
+    rows = pick(at_chosen_rate(frame, "fig3"), probe="gradient_correlation", name="similar", normalizer="layernorm")
     curve = wide(rows, ["layernorm"], along=["step"])["layernorm"]
     return effect("gradient correlation (similar batches) at the last step: layernorm", at(curve, None))
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from normscope.study import Claim, Effect
-from normscope_papers.is_batch_norm_unique.rows import at, effect, final_values, item_rows, last, nothing, pick, wide
+from normscope_papers.common.rows import at, at_chosen_rate, effect, final_values, last, nothing, pick, wide
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -19,7 +19,7 @@ PLAIN = ["plain", "k=1"]
 
 def penalty_falls(frame: pd.DataFrame) -> Effect:
     """RegNorm's R after training over that at initialization, mean over sites."""
-    rows = pick(item_rows(frame, "app11"), probe="penalty", name="R")
+    rows = pick(at_chosen_rate(frame, "app11"), probe="penalty", name="R")
     means = wide(rows, ["regnorm"], along=["step"])["regnorm"]
     what = "R, mean over sites: after training / at initialization"
     return nothing(what) if means.empty else effect(what, at(means, None) / at(means, 0))
@@ -33,7 +33,7 @@ def gain(frame: pd.DataFrame, *, item: str, against: str | None = None) -> Effec
     """
     what = f"test accuracy of the best variant - {against or 'the plain network'}, mean over normalizers"
     unit = "percentage points"
-    rows = item_rows(frame, item)
+    rows = at_chosen_rate(frame, item)
     validation, test = (final_values(rows, name) for name in ("validation_accuracy", "test_accuracy"))
     changed = validation[~validation["condition"].isin(PLAIN)]
     if changed.empty:
@@ -50,7 +50,7 @@ def gain(frame: pd.DataFrame, *, item: str, against: str | None = None) -> Effec
 
 def conditioned(frame: pd.DataFrame) -> Effect:
     """Log λ₁/λ₁₀ with batch statistics at the logits minus that of the plain network, mean over variants and rows."""
-    rows = pick(last(item_rows(frame, "logits"), "step"), probe="sharpness", name="lambda_ratio")
+    rows = pick(last(at_chosen_rate(frame, "logits"), "step"), probe="sharpness", name="lambda_ratio")
     rows = rows.assign(value=np.log(rows["value"]))
     changed = rows[~rows["condition"].isin(PLAIN)]
     names = changed["normalizer"].unique().tolist()

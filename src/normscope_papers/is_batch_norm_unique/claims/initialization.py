@@ -7,8 +7,8 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from normscope.study import Claim, Effect
+from normscope_papers.common.rows import at_chosen_rate, effect, last, pick, wide
 from normscope_papers.is_batch_norm_unique.properties import EXPLOSION, growth
-from normscope_papers.is_batch_norm_unique.rows import effect, item_rows, last, pick, wide
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -21,13 +21,13 @@ _WHERE = {"fig1": "dense network, MNIST", "fig2": "WideResNet without skips, CIF
 
 def correlation(frame: pd.DataFrame, item: str, names: tuple[str, ...]) -> pd.DataFrame:
     """Correlation of two similar batches at the last site: seeds x normalizers."""
-    rows = pick(item_rows(frame, item), probe="information_propagation", name="correlation", kind="init")
+    rows = pick(at_chosen_rate(frame, item), probe="information_propagation", name="correlation", kind="init")
     return wide(last(rows, "depth"), names)
 
 
 def curves(frame: pd.DataFrame, item: str, names: tuple[str, ...]) -> pd.DataFrame:
     """The same at every site: (seed, depth) x normalizers."""
-    rows = pick(item_rows(frame, item), probe="information_propagation", name="correlation", kind="init")
+    rows = pick(at_chosen_rate(frame, item), probe="information_propagation", name="correlation", kind="init")
     return wide(rows, names, along=["depth"])
 
 
@@ -59,7 +59,7 @@ def skips_preserve(frame: pd.DataFrame) -> Effect:
 
 def gradients(frame: pd.DataFrame, pairs: str, names: tuple[str, ...]) -> pd.DataFrame:
     """Gradient correlation of figure 1, mean over layers: seeds x normalizers."""
-    return wide(pick(item_rows(frame, "fig1"), probe="gradient_correlation", name=pairs), names)
+    return wide(pick(at_chosen_rate(frame, "fig1"), probe="gradient_correlation", name=pairs), names)
 
 
 def least_correlated(frame: pd.DataFrame, *, pairs: str) -> Effect:

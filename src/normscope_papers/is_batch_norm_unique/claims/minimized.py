@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from normscope.study import Claim, Effect
+from normscope_papers.common.rows import at_chosen_rate, effect, last, nothing, pick, wide
 from normscope_papers.is_batch_norm_unique.properties import growth
-from normscope_papers.is_batch_norm_unique.rows import effect, item_rows, last, nothing, pick, wide
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -17,7 +17,7 @@ RATE = 3e-4
 
 def remaining_distance(frame: pd.DataFrame, *, lr: float = RATE) -> Effect:
     """How much of the distance to BMLV's curve is left when the penalty has been minimized at this rate."""
-    rows = pick(item_rows(frame, "propagation"), probe="information_propagation", name="correlation")
+    rows = pick(at_chosen_rate(frame, "propagation"), probe="information_propagation", name="correlation")
     target = wide(pick(rows, kind="init"), ["bmlv"], along=["depth"])["bmlv"]
     trained = pick(rows, kind="train", lr=lr)
     before, after = (
@@ -38,7 +38,7 @@ def best_rate(frame: pd.DataFrame) -> float | None:
 
     A rate at which a seed did not get there is none; None where there is no other.
     """
-    rows = pick(item_rows(frame, "propagation"), kind="train", probe="penalty", name="R")
+    rows = pick(at_chosen_rate(frame, "propagation"), kind="train", probe="penalty", name="R")
     ended = rows[rows["step"] == rows["step"].max()]
     means = ended.groupby(["lr", "seed"])["value"].mean().unstack("seed").mean(axis=1, skipna=False).dropna()
     return None if means.empty else float(means.idxmin())
@@ -46,7 +46,7 @@ def best_rate(frame: pd.DataFrame) -> float | None:
 
 def growth_when_minimized(frame: pd.DataFrame) -> Effect:
     """RegNorm's growth of gradients once its penalty has been minimized."""
-    trained = pick(item_rows(frame, "propagation"), kind="train", probe="gradient_norm", lr=RATE)
+    trained = pick(at_chosen_rate(frame, "propagation"), kind="train", probe="gradient_norm", lr=RATE)
     after = last(trained, "step").assign(step=0) if len(trained) else trained
     return growth(after, "propagation", "regnorm")
 

@@ -8,8 +8,8 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from normscope.study import Claim, Effect
+from normscope_papers.common.rows import at, at_chosen_rate, effect, final_values, last, nothing, pick, wide
 from normscope_papers.is_batch_norm_unique import scores
-from normscope_papers.is_batch_norm_unique.rows import at, effect, final_values, item_rows, last, nothing, pick, wide
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -46,20 +46,22 @@ def _good(column: scores.Column, rows: Sequence[str]) -> pd.DataFrame:
 
 def tested(frame: pd.DataFrame) -> pd.DataFrame:
     """Figure 5: accuracies under test-batch statistics, of networks trained at the batch-free rows' batch size."""
-    rows = pick(item_rows(frame, "fig5"), probe="batch_size_accuracy", name="test_accuracy")
+    rows = pick(at_chosen_rate(frame, "fig5"), probe="batch_size_accuracy", name="test_accuracy")
     return _reference(frame, rows)
 
 
 def _reference(frame: pd.DataFrame, rows: pd.DataFrame) -> pd.DataFrame:
     """The rows of the training batch at which batch-free rows were trained too."""
-    trained = pick(item_rows(frame, "fig5"), kind="train")
+    trained = pick(at_chosen_rate(frame, "fig5"), kind="train")
     conditions = trained.loc[trained["normalizer"] == "prelayernorm", "condition"].unique().tolist()
     return pick(rows, condition=conditions)
 
 
 def running(frame: pd.DataFrame, names: Sequence[str]) -> pd.DataFrame:
     """Figure 5: test accuracies of those networks in eval mode: seeds x normalizers."""
-    return wide(_reference(frame, final_values(pick(item_rows(frame, "fig5"), kind="train"), "test_accuracy")), names)
+    return wide(
+        _reference(frame, final_values(pick(at_chosen_rate(frame, "fig5"), kind="train"), "test_accuracy")), names
+    )
 
 
 def aggregated_is_better(frame: pd.DataFrame) -> Effect:
@@ -91,7 +93,7 @@ def edge(frame: pd.DataFrame, *, aggregated: bool) -> Effect:
 
 def slower_in_large_batches(frame: pd.DataFrame) -> Effect:
     """Batch norm's last-site correlation at initialization in the largest batches minus that in the smallest."""
-    rows = pick(item_rows(frame, "fig5"), kind="init", probe="information_propagation", normalizer="batchnorm")
+    rows = pick(at_chosen_rate(frame, "fig5"), kind="init", probe="information_propagation", normalizer="batchnorm")
     rows = last(pick(rows, name="correlation"), "depth")
     sizes = rows["condition"].str.extract(r"batch (\d+)", expand=False).astype(float)
     table = wide(rows.assign(step=sizes), ["batchnorm"], along=["step"])["batchnorm"]

@@ -6,7 +6,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from normscope.study import Claim, Effect
-from normscope_papers.is_batch_norm_unique.rows import effect, final_values, item_rows, pick, wide
+from normscope_papers.common.rows import at_chosen_rate, effect, final_values, pick, wide
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 def better(frame: pd.DataFrame, *, cell: str) -> Effect:
     """PreLayerNorm's final test accuracy minus Layer Norm's."""
-    values = final_values(pick(item_rows(frame, "recurrent"), condition=cell), "test_accuracy")
+    values = final_values(pick(at_chosen_rate(frame, "recurrent"), condition=cell), "test_accuracy")
     table = 100 * wide(values, ("prelayernorm", "layernorm"))
     what = f"test accuracy, {cell}: prelayernorm - layernorm"
     return effect(what, table["prelayernorm"] - table["layernorm"], unit="percentage points")

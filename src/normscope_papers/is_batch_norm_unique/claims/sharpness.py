@@ -7,8 +7,8 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from normscope.study import Claim, Effect
+from normscope_papers.common.rows import at, at_chosen_rate, effect, log, pick, wide
 from normscope_papers.is_batch_norm_unique.claims.spectra import STEP
-from normscope_papers.is_batch_norm_unique.rows import at, effect, item_rows, log, pick, wide
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 def sharpness(frame: pd.DataFrame, name: str, names: tuple[str, ...]) -> pd.DataFrame:
     """Figure 6: (seed, step) x normalizers."""
-    return wide(pick(item_rows(frame, "fig6"), probe="sharpness", name=name), names, along=["step"])
+    return wide(pick(at_chosen_rate(frame, "fig6"), probe="sharpness", name=name), names, along=["step"])
 
 
 def others_suppress(frame: pd.DataFrame) -> Effect:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Literal
 
 from normscope.study import Claim, Effect
-from normscope_papers.is_batch_norm_unique.rows import at, effect, item_rows, log, pick, wide
+from normscope_papers.common.rows import at, at_chosen_rate, effect, log, pick, wide
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -27,7 +27,7 @@ def spectra(frame: pd.DataFrame, item: str, quantity: Quantity, names: tuple[str
     Of the Ritz values θ₁ ≥ θ₂ ≥ ... of a start: "largest" is θ₁; "ratio" θ₁/θ₁₀, NaN where θ₁₀ is not positive;
     "negative" how large the most negative is, max(0, -θ_min)/θ₁.
     """
-    rows = pick(item_rows(frame, item), probe="spectrum", name="node", layer="")
+    rows = pick(at_chosen_rate(frame, item), probe="spectrum", name="node", layer="")
     measured = ["trial", "normalizer", "seed", "step", "start"]
     table = _with_starts(rows).groupby(measured)["value"].agg(_NUMBERS[quantity])
     return wide(table.reset_index(), names, along=["step"])

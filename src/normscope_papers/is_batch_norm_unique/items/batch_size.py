@@ -5,19 +5,9 @@ from __future__ import annotations
 from typing import Any, Literal
 
 from normscope.study import Data, Experiment, Item, Measurement, Norm, Training
+from normscope_papers.common.experiments import Stages, evaluated, every, measured, named, trained, untrained
 from normscope_papers.is_batch_norm_unique import figures, notes
-from normscope_papers.is_batch_norm_unique.experiments import (
-    ScheduleName,
-    Stages,
-    evaluated,
-    every,
-    measured,
-    named,
-    schedule_of,
-    trained,
-    untrained,
-    wide_resnet,
-)
+from normscope_papers.is_batch_norm_unique.experiments import ScheduleName, momentum, schedule_of, wide_resnet
 from normscope_papers.is_batch_norm_unique.items.initialization import signal
 from normscope_papers.is_batch_norm_unique.training import LAPTOP, SMOKE
 
@@ -64,6 +54,7 @@ def batch_size(
             steps=steps,
             schedule=schedule_of(schedule, steps),
             batch_size=size,
+            optimizer=momentum,
             weight_decay=weight_decay,
             penalty_weight=penalty_weight,
             condition=f"trained at {size}",

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from normscope.study import Item, Measurement
+from normscope_papers.common.experiments import Fields, Stages, evaluated, measured, named, searched
 from normscope_papers.is_batch_norm_unique import figures, notes
-from normscope_papers.is_batch_norm_unique.experiments import Fields, Stages, evaluated, measured, named, searched
 from normscope_papers.is_batch_norm_unique.training import LAPTOP, PAPER, SMOKE, WideTraining
 
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from normscope.study import Item
-from normscope_papers.is_batch_norm_unique import figures, notes, tables
-from normscope_papers.is_batch_norm_unique.experiments import CIFAR10, DIGITS, Stages, measured, named
+from normscope_papers.common.data_sets import CIFAR10, DIGITS
+from normscope_papers.common.drawing import no_figures
+from normscope_papers.common.experiments import Stages, measured, named
+from normscope_papers.is_batch_norm_unique import notes, tables
 from normscope_papers.is_batch_norm_unique.items.initialization import gradient_norm, signal
 from normscope_papers.is_batch_norm_unique.untrained import Untrained
 
@@ -53,7 +55,7 @@ ITEMS = (
             "paper": _TABLE_1 | {"max_train": None, "seeds": 3, "batch_size": 64},
         },
         study=definitions,
-        figures=figures.none,
+        figures=no_figures,
         tables=tables.definitions,
         notes=(
             "Rendered from the table of normalizers itself, normscope.normalizers(). The cells of the paper's table "
@@ -85,7 +87,7 @@ ITEMS = (
             },
         },
         study=properties,
-        figures=figures.none,
+        figures=no_figures,
         tables=tables.properties,
         notes=(
             "Every entry is a number and a rule fixed in code before any run; the paper's sign stands beside it. Two "

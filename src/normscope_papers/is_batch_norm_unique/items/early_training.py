@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from normscope.study import Item
+from normscope_papers.common.experiments import Stages, evaluated, measured, on_the_way, searched
 from normscope_papers.is_batch_norm_unique import figures, notes
-from normscope_papers.is_batch_norm_unique.experiments import NINE, Stages, evaluated, measured, on_the_way, searched
+from normscope_papers.is_batch_norm_unique.experiments import NINE
 from normscope_papers.is_batch_norm_unique.training import LAPTOP, PAPER, SMOKE, WideTraining
 
 

@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from normscope.study import Experiment, Item, Measurement, Norm, Switch
+from normscope_papers.common.drawing import no_figures
+from normscope_papers.common.experiments import Stages, evaluated, measured, named, searched, switch
 from normscope_papers.is_batch_norm_unique import figures, notes, tables
-from normscope_papers.is_batch_norm_unique.experiments import Stages, evaluated, measured, named, searched, switch
 from normscope_papers.is_batch_norm_unique.training import LAPTOP, PAPER, SMOKE, WideTraining
 
 PLAIN = "plain"
@@ -151,7 +152,7 @@ ITEMS = (
             "paper": _PAPER | _NOISE | {"samples": (32, 256)},
         },
         study=batch_noise,
-        figures=figures.none,
+        figures=no_figures,
         tables=tables.variants,
         notes=(
             *_NOTES,
@@ -201,7 +202,7 @@ ITEMS = (
             },
         },
         study=logits,
-        figures=figures.none,
+        figures=no_figures,
         tables=tables.conditioning,
         notes=(
             *_NOTES,
@@ -220,7 +221,7 @@ ITEMS = (
             "paper": _PAPER | {"norms": named("none", "regnorm"), "weights": (0.01, 0.1, 1.0)},
         },
         study=variance,
-        figures=figures.none,
+        figures=no_figures,
         tables=tables.variants,
         notes=(
             *_NOTES,

@@ -6,17 +6,10 @@ from collections.abc import Callable
 from typing import Any
 
 from normscope.study import Item, Measurement
+from normscope_papers.common.data_sets import CIFAR10, DIGITS, MNIST
+from normscope_papers.common.experiments import Fields, Stages, measured, named
 from normscope_papers.is_batch_norm_unique import figures, notes
-from normscope_papers.is_batch_norm_unique.experiments import (
-    CIFAR10,
-    DIGITS,
-    MNIST,
-    NINE,
-    Fields,
-    Stages,
-    measured,
-    named,
-)
+from normscope_papers.is_batch_norm_unique.experiments import NINE
 from normscope_papers.is_batch_norm_unique.untrained import Untrained
 
 

@@ -7,10 +7,8 @@ from typing import Any
 import msgspec
 
 from normscope.study import Data, Item, Measurement, Norm, Optimizer, Schedule, Training
-from normscope_papers.is_batch_norm_unique import figures, notes
-from normscope_papers.is_batch_norm_unique.experiments import (
-    DIGITS,
-    MNIST,
+from normscope_papers.common.data_sets import DIGITS, MNIST
+from normscope_papers.common.experiments import (
     Stages,
     evaluated,
     every,
@@ -22,6 +20,7 @@ from normscope_papers.is_batch_norm_unique.experiments import (
     trained,
     untrained,
 )
+from normscope_papers.is_batch_norm_unique import figures, notes
 from normscope_papers.is_batch_norm_unique.items.initialization import gradient_norm, signal
 from normscope_papers.is_batch_norm_unique.training import LAPTOP, PAPER, SMOKE, WideTraining
 

@@ -7,18 +7,10 @@ from functools import partial
 from typing import Any, Literal
 
 from normscope.study import Data, Experiment, Item, Measurement, Optimizer, Training
-from normscope_papers.is_batch_norm_unique import figures, notes, published, tables
-from normscope_papers.is_batch_norm_unique.experiments import (
-    ScheduleName,
-    Stages,
-    evaluated,
-    every,
-    measured,
-    network,
-    schedule_of,
-    trained,
-    wide_resnet,
-)
+from normscope_papers.common.drawing import no_figures
+from normscope_papers.common.experiments import Stages, evaluated, every, measured, network, trained
+from normscope_papers.is_batch_norm_unique import notes, published, tables
+from normscope_papers.is_batch_norm_unique.experiments import ScheduleName, momentum, schedule_of, wide_resnet
 from normscope_papers.is_batch_norm_unique.items.table3_fields import FIELDS
 from normscope_papers.is_batch_norm_unique.scores import COLUMNS
 
@@ -86,6 +78,7 @@ def _cifar10(
         "steps": steps,
         "batch_size": batch,
         "weight_decay": 5e-4,
+        "optimizer": momentum,
         "schedule": schedule_of(schedule, steps),
     }
 
@@ -109,6 +102,7 @@ def _imagenet(
         "steps": steps,
         "batch_size": batch,
         "weight_decay": 1e-4,
+        "optimizer": momentum,
         "schedule": schedule_of("cosine", steps, warmup=warmup),
     }
 
@@ -169,7 +163,7 @@ ITEMS = (
         source="Table 3",
         fields=FIELDS,
         study=table3,
-        figures=figures.none,
+        figures=no_figures,
         tables=tables.scores,
         published=published.TABLE_3,
         notes=(

@@ -3,18 +3,10 @@
 from __future__ import annotations
 
 from normscope.study import Data, Item, Norm
+from normscope_papers.common.data_sets import DIGITS, MNIST
+from normscope_papers.common.experiments import Stages, evaluated, named, network, on_the_way, searched, trained
 from normscope_papers.is_batch_norm_unique import figures, notes
-from normscope_papers.is_batch_norm_unique.experiments import (
-    DIGITS,
-    MNIST,
-    Stages,
-    evaluated,
-    named,
-    network,
-    on_the_way,
-    searched,
-    trained,
-)
+from normscope_papers.is_batch_norm_unique.experiments import momentum
 
 
 def recurrent(
@@ -40,6 +32,7 @@ def recurrent(
             model=network("recurrent", cell=cell, hidden=hidden, layers=layers),
             steps=steps,
             batch_size=batch_size,
+            optimizer=momentum,
             condition=cell,
         )
         for cell in cells

@@ -5,17 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from normscope.study import Norm
-from normscope_papers.is_batch_norm_unique.experiments import (
-    CIFAR10,
-    DECLARATION,
-    DIGITS,
-    IMAGENET,
-    LM1B,
-    TINY_IMAGENET,
-    WIKITEXT,
-    Fields,
-    named,
-)
+from normscope_papers.common.data_sets import CIFAR10, DECLARATION, DIGITS, IMAGENET, LM1B, TINY_IMAGENET, WIKITEXT
+from normscope_papers.common.experiments import Fields, named
 from normscope_papers.is_batch_norm_unique.scores import COLUMNS
 
 _IMAGES = named("batchnorm", "layernorm", "prelayernorm", "regnorm", "preregnorm", "bmlv", "lmbv")

@@ -6,7 +6,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from normscope.study import Claim, Effect
-from normscope_papers.is_batch_norm_unique.rows import effect, pick, wide
+from normscope_papers.common.rows import effect, log, pick, wide
 from normscope_papers.understanding_batch_norm.claims.smoothness import (
     HALF_A_DECADE,
     PAIR,
@@ -15,7 +15,6 @@ from normscope_papers.understanding_batch_norm.claims.smoothness import (
     medians,
 )
 from normscope_papers.understanding_batch_norm.experiments import NOISY
-from normscope_papers.understanding_batch_norm.rows import log
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -7,8 +7,8 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from normscope.study import Claim, Effect
-from normscope_papers.is_batch_norm_unique.rows import effect, pick, wide
-from normscope_papers.understanding_batch_norm.rows import by_layer, by_normalizer, log
+from normscope_papers.common.rows import effect, log, pick, wide
+from normscope_papers.understanding_batch_norm.rows import by_layer, by_normalizer
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from normscope.study import Claim, Effect
-from normscope_papers.is_batch_norm_unique.rows import effect, pick
+from normscope_papers.common.rows import by_seed, effect, pick
 from normscope_papers.understanding_batch_norm.experiments import layer_of
-from normscope_papers.understanding_batch_norm.rows import by_layer, by_seed
+from normscope_papers.understanding_batch_norm.rows import by_layer
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -5,8 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from normscope.study import Claim, Effect
-from normscope_papers.is_batch_norm_unique.rows import effect, last, pick
-from normscope_papers.understanding_batch_norm.rows import by_seed, log
+from normscope_papers.common.rows import by_seed, effect, last, log, pick
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from normscope.study import Claim, Effect
-from normscope_papers.is_batch_norm_unique.rows import effect, nothing, pick
-from normscope_papers.understanding_batch_norm.rows import by_seed
+from normscope_papers.common.rows import by_seed, effect, nothing, pick
 
 if TYPE_CHECKING:
     import pandas as pd

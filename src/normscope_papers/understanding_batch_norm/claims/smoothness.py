@@ -7,9 +7,9 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from normscope.study import Claim, Effect
-from normscope_papers.is_batch_norm_unique.rows import effect, final_values, nothing, pick
+from normscope_papers.common.rows import effect, final_values, log, nothing, pick
 from normscope_papers.understanding_batch_norm.experiments import DEEP_LINEAR, VGG
-from normscope_papers.understanding_batch_norm.rows import along, log
+from normscope_papers.understanding_batch_norm.rows import along
 
 if TYPE_CHECKING:
     import pandas as pd

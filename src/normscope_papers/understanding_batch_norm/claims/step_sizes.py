@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from normscope.study import Claim, Effect
-from normscope_papers.is_batch_norm_unique.rows import effect, nothing, pick
-from normscope_papers.understanding_batch_norm.rows import by_seed, diverging_size, log, usable_rate
+from normscope_papers.common.rows import by_seed, effect, log, nothing, pick
+from normscope_papers.understanding_batch_norm.rows import diverging_size, usable_rate
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -6,7 +6,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from normscope.study import Claim, Effect
-from normscope_papers.is_batch_norm_unique.rows import effect, final_values, item_rows, nothing, pick
+from normscope_papers.common.rows import at_chosen_rate, effect, final_values, nothing, pick
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -49,7 +49,7 @@ def diverges(frame: pd.DataFrame) -> Effect:
 
 def last_layer(frame: pd.DataFrame) -> pd.DataFrame:
     """Final test accuracies in per cent: seeds x conditions."""
-    values = final_values(item_rows(frame, "last-layer"), "test_accuracy")
+    values = final_values(at_chosen_rate(frame, "last-layer"), "test_accuracy")
     means = 100 * values.groupby(["seed", "condition"])["value"].mean()
     table: pd.DataFrame = means.unstack("condition").reindex(columns=["everywhere", "last layer", "nowhere"])
     return table

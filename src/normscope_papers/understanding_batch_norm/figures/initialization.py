@@ -8,8 +8,8 @@ import numpy as np
 
 from normscope.report import Axis, Figure, Panel, Series
 from normscope.study import Study
-from normscope_papers.is_batch_norm_unique import drawing as d
-from normscope_papers.is_batch_norm_unique.rows import pick
+from normscope_papers.common import drawing as d
+from normscope_papers.common.rows import pick
 from normscope_papers.understanding_batch_norm import drawing
 from normscope_papers.understanding_batch_norm.experiments import layer_of
 from normscope_papers.understanding_batch_norm.rows import by_layer
@@ -20,11 +20,6 @@ if TYPE_CHECKING:
 Figures = tuple[Figure, ...]
 
 _NOTHING = float("nan")
-
-
-def none(frame: pd.DataFrame, study: Study) -> Figures:  # noqa: ARG001  (every item's figures are called alike)
-    """No figure: the item is a table."""
-    return ()
 
 
 def gradient_histogram(frame: pd.DataFrame, study: Study) -> Figures:
@@ -95,7 +90,7 @@ def moments(frame: pd.DataFrame, study: Study) -> Figures:
         "Channel moments by depth at initialization",
         "Mean over the channels of each block's output, of the channel's standard deviation and of |channel mean| over "
         f"images and pixels. {d.spread(rows, log=True)}",
-        [drawing.panel(axis.title, drawing.LAYER, axis, pick(rows, name=name), study) for name, axis in names.items()],
+        [d.panel(axis.title, drawing.LAYER, axis, pick(rows, name=name), study) for name, axis in names.items()],
     )
 
 

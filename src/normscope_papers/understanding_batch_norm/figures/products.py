@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import dataclasses
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from normscope.report import Axis, Figure, LineFigure, Panel, Series
+from normscope.report import Axis, Figure, Panel, Series
 from normscope.study import Study
-from normscope_papers.is_batch_norm_unique import drawing as d
-from normscope_papers.is_batch_norm_unique.rows import pick
+from normscope_papers.common import drawing as d
+from normscope_papers.common.rows import pick
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -31,13 +30,14 @@ def densities(frame: pd.DataFrame, study: Study) -> Figures:
         ("_squares", "squared_density", "squared singular value"),
     ):
         rows = pick(frame, probe="theory.gaussian_products", name=density)
-        drawn += _figure(
+        drawn += d.figure(
             study,
             f"Density of the {variable} of products of Gaussian matrices",
             f"The Fuss-Catalan law for square matrices of infinite size, of the {variable}: nothing here is measured. "
             "The density is cut at 0.001 and 100.",
             [Panel(_title(factors), Axis(variable), _DENSITY, (_theory(own),)) for factors, own in _by_length(rows)],
             name=f"{study.item}{name}",
+            theory=_LAW,
         )
     return tuple(drawn)
 
@@ -51,18 +51,14 @@ def products(frame: pd.DataFrame, study: Study) -> Figures:
         lines = d.drawn(_histogram(own), study, "depth", _DENSITY)
         law = (_theory(theory[factors]),) if factors in theory else ()
         panels.append(Panel(_title(factors), Axis("singular value"), _DENSITY, lines + law))
-    return _figure(
+    return d.figure(
         study,
         "Singular values of products of Gaussian matrices",
         f"Density in {_BINS} bins from 0 to the largest value; a seed is one product. {d.spread(sampled, log=True)} "
         "The density is cut at 0.001 and 100.",
         panels,
+        theory=_LAW,
     )
-
-
-def _figure(study: Study, title: str, caption: str, panels: list[Panel], *, name: str = "") -> Figures:
-    found = d.figure(study, title, caption, panels, name=name)
-    return tuple(dataclasses.replace(one, theory=_LAW) if isinstance(one, LineFigure) else one for one in found)
 
 
 def _by_length(rows: pd.DataFrame) -> list[tuple[int, pd.DataFrame]]:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import dataclasses
 from typing import TYPE_CHECKING
 
-from normscope.report import Axis, Figure, LineFigure, Panel
+from normscope.report import Axis, Figure, Panel
 from normscope.study import Study
-from normscope_papers.is_batch_norm_unique import drawing as d
-from normscope_papers.is_batch_norm_unique.rows import pick
+from normscope_papers.common import drawing as d
+from normscope_papers.common.rows import pick
 from normscope_papers.understanding_batch_norm import drawing
 from normscope_papers.understanding_batch_norm.rows import along
 
@@ -17,7 +16,6 @@ if TYPE_CHECKING:
 
 Figures = tuple[Figure, ...]
 
-_SATURATED = "1/η"
 _QUANTITIES = {
     "loss": ("(a) loss", Axis("loss after the step", log=True)),
     "gradient_distance": ("(b) gradient", Axis("distance of the gradient", log=True)),
@@ -43,9 +41,9 @@ def _of_network(network: str, rows: pd.DataFrame, theory: pd.DataFrame, study: S
     panels = [
         *(_ends(name, rows, study) for name in ("loss", "gradient_distance")),
         _largest("smoothness", rows, study, theory=saturated),
-        drawing.panel(title, drawing.STEP_SIZE, axis, by_size, study, theory=along(saturated)),
+        d.panel(title, drawing.STEP_SIZE, axis, by_size, study, theory=along(saturated)),
     ]
-    found = d.figure(
+    return d.figure(
         study,
         f"Along the gradient through training: {network}",
         "At steps of training, on the batch that comes next, at θ - ηg for every η of the grid: the largest and the "
@@ -54,8 +52,8 @@ def _of_network(network: str, rows: pd.DataFrame, theory: pd.DataFrame, study: S
         "steps. One training of each, without intervals: over few seeds those of such extremes cover all.",
         panels,
         name=f"{study.item}_{network}",
+        theory="1/η",
     )
-    return tuple(dataclasses.replace(f, theory=_SATURATED) if isinstance(f, LineFigure) else f for f in found)
 
 
 def _ends(name: str, rows: pd.DataFrame, study: Study) -> Panel:
@@ -68,7 +66,7 @@ def _ends(name: str, rows: pd.DataFrame, study: Study) -> Panel:
         for label, end in (("largest", "max"), ("smallest", "min"))
         for found in [_over_sizes(pick(rows, name=name), end)]
     ]
-    return drawing.panel(title, drawing.STEP, axis, pd.concat(ends), study, along="step")
+    return d.panel(title, drawing.STEP, axis, pd.concat(ends), study, along="step")
 
 
 def _largest(name: str, rows: pd.DataFrame, study: Study, *, theory: pd.DataFrame | None = None) -> Panel:
@@ -76,7 +74,7 @@ def _largest(name: str, rows: pd.DataFrame, study: Study, *, theory: pd.DataFram
     title, axis = _QUANTITIES[name]
     level = None if theory is None else _over_sizes(theory, "max")
     own = _over_sizes(pick(rows, name=name), "max")
-    return drawing.panel(f"{title}, largest", drawing.STEP, axis, own, study, theory=level, along="step")
+    return d.panel(f"{title}, largest", drawing.STEP, axis, own, study, theory=level, along="step")
 
 
 def _over_sizes(rows: pd.DataFrame, end: str) -> pd.DataFrame:
@@ -98,12 +96,12 @@ def covariate_shift(frame: pd.DataFrame, study: Study) -> Figures:
     later = shift[shift["depth"] > 1]  # nothing lies below the first layer
     distance, cosine = Axis("‖G - G'‖", log=True), Axis("cos(G, G')", bounds=(-1.0, 1.0))
     panels = [
-        drawing.panel("shift, mean over layers", drawing.STEP, distance, _of(later, "distance"), study, along="step"),
-        drawing.panel("shift, mean over layers", drawing.STEP, cosine, _of(later, "cosine"), study, along="step"),
-        drawing.panel("shift by layer, mean over steps", Axis("layer"), distance, _of(later, "distance"), study),
-        drawing.panel("shift by layer, mean over steps", Axis("layer"), cosine, _of(later, "cosine"), study),
+        d.panel("shift, mean over layers", drawing.STEP, distance, _of(later, "distance"), study, along="step"),
+        d.panel("shift, mean over layers", drawing.STEP, cosine, _of(later, "cosine"), study, along="step"),
+        d.panel("shift by layer, mean over steps", Axis("layer"), distance, _of(later, "distance"), study),
+        d.panel("shift by layer, mean over steps", Axis("layer"), cosine, _of(later, "cosine"), study),
         *(_ends(name, _variants(along_gradient), study) for name in ("gradient_distance", "smoothness")),
-        drawing.panel(
+        d.panel(
             "test accuracy", drawing.STEP, Axis("accuracy", bounds=(0.0, 1.0)), _variants(accuracy), study, along="step"
         ),
     ]

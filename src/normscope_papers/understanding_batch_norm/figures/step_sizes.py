@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import dataclasses
 from typing import TYPE_CHECKING
 
-from normscope.report import Axis, Figure, LineFigure, Panel
+from normscope.report import Axis, Figure, Panel
 from normscope.study import Study
-from normscope_papers.is_batch_norm_unique import drawing as d
-from normscope_papers.is_batch_norm_unique.rows import last, pick
+from normscope_papers.common import drawing as d
+from normscope_papers.common.rows import by_seed, last, pick
 from normscope_papers.understanding_batch_norm import drawing
-from normscope_papers.understanding_batch_norm.rows import along, by_layer, by_seed, usable_rate
+from normscope_papers.understanding_batch_norm.rows import along, by_layer, usable_rate
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -27,7 +26,7 @@ def relative_loss(frame: pd.DataFrame, study: Study) -> Figures:
     """Figure 3: a panel for each of the measured minibatches."""
     rows = along(pick(frame, probe="relative_loss"))
     panels = [
-        drawing.panel(f"minibatch {step + 1}", drawing.STEP_SIZE, drawing.RELATIVE, own, study)
+        d.panel(f"minibatch {step + 1}", drawing.STEP_SIZE, drawing.RELATIVE, own, study)
         for step, own in _by_step(rows)
     ]
     title = "Relative loss against step size in the first steps of training"
@@ -42,7 +41,7 @@ def by_depth(frame: pd.DataFrame, study: Study) -> Figures:
         "Left: the largest rate of the grid at which training neither diverges nor ends more than a tenth above its "
         f"first loss. Right: before training. {_RELATIVE} {d.spread(frame, log=True)}",
         [
-            drawing.panel("usable rate", Axis("depth"), Axis("learning rate", log=True), _usable(frame), study),
+            d.panel("usable rate", Axis("depth"), Axis("learning rate", log=True), _usable(frame), study),
             _relative_by_condition(frame, study),
         ],
     )
@@ -60,7 +59,7 @@ def initializations(frame: pd.DataFrame, study: Study) -> Figures:
         f"untrained. {_RELATIVE} {d.spread(frame, log=True)}",
         [
             *(
-                drawing.panel(axis.title, drawing.LAYER, axis, pick(moments, name=name), study)
+                d.panel(axis.title, drawing.LAYER, axis, pick(moments, name=name), study)
                 for name, axis in names.items()
             ),
             _relative_by_condition(frame, study),
@@ -75,24 +74,24 @@ def noise(frame: pd.DataFrame, study: Study) -> Figures:
     theory = pick(rows, probe="theory.gradient_noise", name="bound")
     y = Axis("squared noise of a step", log=True)
     panels = [
-        drawing.panel(f"rate {rate}", Axis("batch size", log=True), y, own, study, theory=pick(theory, layer=str(rate)))
+        d.panel(f"rate {rate}", Axis("batch size", log=True), y, own, study, theory=pick(theory, layer=str(rate)))
         for rate, own in sampled.groupby("layer", sort=False)
     ]
-    drawn = d.figure(
+    return d.figure(
         study,
         "Noise of a step of stochastic gradient descent",
         "Mean squared distance of the step of a minibatch, drawn without replacement, from the step of all the "
         "examples at hand, in eval mode, at the end of the training. Grey dashed: α²C/B, which is exact with "
         f"replacement and a bound without. {d.spread(sampled, log=True)}",
         panels,
+        theory="α²C/B",
     )
-    return tuple(dataclasses.replace(f, theory="α²C/B") if isinstance(f, LineFigure) else f for f in drawn)
 
 
 def _relative_by_condition(frame: pd.DataFrame, study: Study) -> Panel:
     rows = along(pick(frame, probe="relative_loss", kind="init"))
     rows = rows.assign(normalizer=rows["condition"])
-    return drawing.panel("relative loss", drawing.STEP_SIZE, drawing.RELATIVE, rows, study)
+    return d.panel("relative loss", drawing.STEP_SIZE, drawing.RELATIVE, rows, study)
 
 
 def _usable(frame: pd.DataFrame) -> pd.DataFrame:

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 from normscope.report import Axis, Figure
 from normscope.study import Study
-from normscope_papers.is_batch_norm_unique import drawing as d
-from normscope_papers.is_batch_norm_unique.rows import pick
+from normscope_papers.common import drawing as d
+from normscope_papers.common.rows import pick
 from normscope_papers.understanding_batch_norm import drawing
 from normscope_papers.understanding_batch_norm.rows import by_layer
 
@@ -29,7 +29,7 @@ def training(frame: pd.DataFrame, study: Study) -> Figures:
         "In eval mode; training accuracy is that of the first training images. A line that ends early diverged. "
         f"{d.spread(rows)}",
         [
-            drawing.panel(title, _SHARE, Axis(title, bounds=(0.0, 1.0)), pick(rows, name=name), study)
+            d.panel(title, _SHARE, Axis(title, bounds=(0.0, 1.0)), pick(rows, name=name), study)
             for name, title in accuracies.items()
         ],
     )

@@ -5,7 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from normscope.study import Item
-from normscope_papers.is_batch_norm_unique.experiments import CIFAR10, DIGITS, Fields, Stages, measured, named
+from normscope_papers.common.data_sets import CIFAR10, DIGITS
+from normscope_papers.common.drawing import no_figures
+from normscope_papers.common.experiments import Fields, Stages, measured, named
 from normscope_papers.understanding_batch_norm import notes, published, tables
 from normscope_papers.understanding_batch_norm.experiments import BLOCKS, PAIR, Initial, at_least, block, convolution
 from normscope_papers.understanding_batch_norm.figures import initialization as figures
@@ -137,7 +139,7 @@ ITEMS: tuple[Item, ...] = (
         source="Table 1",
         fields=_fields(smoke={"layers": (2, 4, 6)}, full={"layers": (18, 54, 90)}),
         study=gradient_sums,
-        figures=figures.none,
+        figures=no_figures,
         tables=tables.gradient_sums,
         published=published.TABLE_1,
         notes=(

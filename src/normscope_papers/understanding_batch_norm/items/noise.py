@@ -3,16 +3,8 @@
 from __future__ import annotations
 
 from normscope.study import Data, Experiment, Item, Norm
-from normscope_papers.is_batch_norm_unique.experiments import (
-    CIFAR10,
-    DIGITS,
-    Fields,
-    Stages,
-    evaluated,
-    every,
-    measured,
-    trained,
-)
+from normscope_papers.common.data_sets import CIFAR10, DIGITS
+from normscope_papers.common.experiments import Fields, Stages, evaluated, every, measured, trained
 from normscope_papers.understanding_batch_norm import notes
 from normscope_papers.understanding_batch_norm.experiments import PAIR, at_least, he_sgd, residual
 from normscope_papers.understanding_batch_norm.figures import step_sizes as figures

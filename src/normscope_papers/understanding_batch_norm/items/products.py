@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from normscope.study import Data, Experiment, Item, Measurement, Norm
-from normscope_papers.is_batch_norm_unique.experiments import DIGITS, Fields, Stages, identifier, measured, network
+from normscope_papers.common.data_sets import DIGITS
+from normscope_papers.common.experiments import Fields, Stages, identifier, measured, network
 from normscope_papers.understanding_batch_norm import published, tables
 from normscope_papers.understanding_batch_norm.experiments import at_least
 from normscope_papers.understanding_batch_norm.figures import products as figures

@@ -7,17 +7,8 @@ from typing import Any
 import msgspec
 
 from normscope.study import Data, Experiment, Item, Measurement, Model, Norm, Switch
-from normscope_papers.is_batch_norm_unique.experiments import (
-    CIFAR10,
-    DIGITS,
-    Stages,
-    evaluated,
-    every,
-    measured,
-    network,
-    switch,
-    trained,
-)
+from normscope_papers.common.data_sets import CIFAR10, DIGITS
+from normscope_papers.common.experiments import Stages, evaluated, every, measured, network, switch, trained
 from normscope_papers.understanding_batch_norm import notes, published
 from normscope_papers.understanding_batch_norm.experiments import (
     DEEP_LINEAR,

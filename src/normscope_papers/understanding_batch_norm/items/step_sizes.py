@@ -7,18 +7,8 @@ from typing import Any, Literal
 import msgspec
 
 from normscope.study import Data, Experiment, Item, Measurement, Norm, Training
-from normscope_papers.is_batch_norm_unique.experiments import (
-    CIFAR10,
-    DIGITS,
-    Fields,
-    Stages,
-    evaluated,
-    every,
-    measured,
-    named,
-    trained,
-    untrained,
-)
+from normscope_papers.common.data_sets import CIFAR10, DIGITS
+from normscope_papers.common.experiments import Fields, Stages, evaluated, every, measured, named, trained, untrained
 from normscope_papers.understanding_batch_norm import notes, published, tables
 from normscope_papers.understanding_batch_norm.experiments import BLOCKS, along_gradient, he_sgd, patient, residual
 from normscope_papers.understanding_batch_norm.figures import step_sizes as figures

@@ -7,20 +7,11 @@ from typing import Any, Literal
 import msgspec
 
 from normscope.study import Data, Experiment, Item, Measurement, Norm
-from normscope_papers.is_batch_norm_unique.experiments import (
-    CIFAR10,
-    DIGITS,
-    Fields,
-    Stages,
-    evaluated,
-    every,
-    measured,
-    searched,
-    trained,
-)
+from normscope_papers.common.data_sets import CIFAR10, DIGITS
+from normscope_papers.common.drawing import no_figures
+from normscope_papers.common.experiments import Fields, Stages, evaluated, every, measured, searched, trained
 from normscope_papers.understanding_batch_norm import notes, published, tables
 from normscope_papers.understanding_batch_norm.experiments import BLOCKS, he_sgd, patient, residual, spread, stepped
-from normscope_papers.understanding_batch_norm.figures.initialization import none
 from normscope_papers.understanding_batch_norm.figures.training import training as curves
 
 
@@ -167,7 +158,7 @@ ITEMS: tuple[Item, ...] = (
         source="text",
         fields=_LAST,
         study=last_layer,
-        figures=none,
+        figures=no_figures,
         tables=tables.last_layer,
         published=published.LAST_LAYER,
         notes=(

@@ -4,17 +4,26 @@ from __future__ import annotations
 
 import math
 
+import pandas as pd
 import pytest
+from tests.papers.synthetic import ended, frame, row
 
-from normscope_papers.is_batch_norm_unique.rows import at, effect, final_values, item_rows, last, pick, wide
+from normscope_papers.common.rows import (
+    at,
+    at_chosen_rate,
+    by_seed,
+    effect,
+    final_values,
+    last,
+    log,
+    pick,
+    wide,
+)
 
-from .synthetic import ended, frame, row
 
-
-def rates(item_rows_of):
+def rates(chosen):
     return {
-        (norm, condition): set(group["lr"])
-        for (norm, condition), group in item_rows_of.groupby(["normalizer", "condition"])
+        (norm, condition): set(group["lr"]) for (norm, condition), group in chosen.groupby(["normalizer", "condition"])
     }
 
 
@@ -36,7 +45,7 @@ def grid():
 
 
 def test_a_grid_without_final_stage_is_read_at_the_rate_with_the_best_mean_validation_accuracy():
-    chosen = item_rows(frame(grid()), "fig3")
+    chosen = at_chosen_rate(frame(grid()), "fig3")
     assert rates(chosen) == {("batchnorm", ""): {0.3}, ("layernorm", ""): {0.1}}
     assert set(chosen["seed"]) == {0, 1}
 
@@ -45,23 +54,23 @@ def test_a_rate_that_diverged_for_one_seed_counts_as_accuracy_zero():
     rows = ended("fig3", "none", 0.5, validation=0.4, lr=0.01) + ended("fig3", "none", 0.5, validation=0.9, lr=0.1)
     rows += ended("fig3", "none", 0.5, validation=0.4, lr=0.01, seed=1)
     rows.append(row("fig3", "none", "outcome", "diverged", 1.0, lr=0.1, seed=1, step=3))
-    assert rates(item_rows(frame(rows), "fig3")) == {("none", ""): {0.1}}
+    assert rates(at_chosen_rate(frame(rows), "fig3")) == {("none", ""): {0.1}}
     rows[1] |= {"value": 0.5}
     rows = [
         found | {"value": 0.7} if found["lr"] == 0.1 and found["name"] == "validation_accuracy" else found
         for found in rows
     ]
-    assert rates(item_rows(frame(rows), "fig3")) == {("none", ""): {0.01}}
+    assert rates(at_chosen_rate(frame(rows), "fig3")) == {("none", ""): {0.01}}
 
 
 def test_of_equal_rates_the_smallest_is_taken():
     rows = ended("fig3", "none", 0.5, lr=0.3) + ended("fig3", "none", 0.5, lr=0.1)
-    assert rates(item_rows(frame(rows), "fig3")) == {("none", ""): {0.1}}
+    assert rates(at_chosen_rate(frame(rows), "fig3")) == {("none", ""): {0.1}}
 
 
 def test_a_final_stage_takes_the_place_of_the_search():
     final = [found | {"trial": f"final-{found['trial']}"} for found in ended("fig3", "batchnorm", 0.4, lr=0.03, seed=2)]
-    chosen = item_rows(frame(grid() + final), "fig3")
+    chosen = at_chosen_rate(frame(grid() + final), "fig3")
     assert set(chosen["trial"]) == {final[0]["trial"]}
 
 
@@ -71,8 +80,8 @@ def test_text_may_choose_by_the_lowest_loss():
         for lr, loss in ((0.01, 3.0), (0.1, 4.0))
         for name, value in (("validation_loss", loss), ("validation_accuracy", loss / 10))
     ]
-    assert rates(item_rows(frame(rows), "table3", by="validation_loss")) == {("none", ""): {0.01}}
-    assert rates(item_rows(frame(rows), "table3")) == {("none", ""): {0.1}}
+    assert rates(at_chosen_rate(frame(rows), "table3", by="validation_loss")) == {("none", ""): {0.01}}
+    assert rates(at_chosen_rate(frame(rows), "table3")) == {("none", ""): {0.1}}
 
 
 def test_conditions_are_groups_of_their_own_and_what_is_untrained_stays():
@@ -83,15 +92,15 @@ def test_conditions_are_groups_of_their_own_and_what_is_untrained_stays():
         *ended("app9", "none", 0.5, validation=0.9, lr=0.3, condition="k=2"),
         row("app9", "none", "gradient_norm", "norm", 1.0, kind="init", condition="k=3"),
     ]
-    chosen = item_rows(frame(rows), "app9")
+    chosen = at_chosen_rate(frame(rows), "app9")
     assert rates(pick(chosen, kind="train")) == {("none", "k=1"): {0.1}, ("none", "k=2"): {0.3}}
     assert len(pick(chosen, kind="init")) == 1
 
 
 def test_rows_are_read_by_item_where_the_frame_has_items():
     rows = frame(ended("fig3", "none", 0.5) + ended("app9", "none", 0.7))
-    assert set(item_rows(rows, "fig3")["item"]) == {"fig3"}
-    assert len(item_rows(rows.drop(columns="item"), "fig3")) == 6
+    assert set(at_chosen_rate(rows, "fig3")["item"]) == {"fig3"}
+    assert len(at_chosen_rate(rows.drop(columns="item"), "fig3")) == 6
 
 
 def test_final_values_are_the_last_and_zero_or_infinite_where_training_diverged():
@@ -139,3 +148,22 @@ def test_a_seed_without_a_finite_value_stays_in_the_effect(value):
     found = effect("a", wide(rows, ["a"])["a"]).by_seed
     assert found.keys() == {0, 1}
     assert not math.isfinite(found[0])
+
+
+def test_one_number_a_seed_follows_from_the_rows_of_each():
+    rows = frame(row("fig3", "a", "p", "n", value, seed=seed) for seed, value in ((0, 1.0), (0, 3.0), (2, 5.0)))
+    largest = by_seed(rows, lambda own: float(own["value"].max()))
+    assert largest.to_dict() == {0: 3.0, 2: 5.0}
+    assert effect("largest", largest).by_seed == {0: 3.0, 2: 5.0}
+    assert effect("nothing", by_seed(rows.iloc[:0], len)).by_seed == {}
+
+
+def test_a_logarithm_of_nothing_is_no_number_unless_it_is_said_what_it_is():
+    values = pd.Series({0: math.e**2, 1: 0.0, 2: -1.0, 3: math.nan, 4: math.inf})
+    plain, infinite = log(values), log(values.to_frame("value"), of_zero=-math.inf)["value"]
+    assert plain[0] == pytest.approx(2.0)
+    assert plain[4] == math.inf
+    assert math.isnan(plain[1])
+    assert infinite[1] == -math.inf
+    assert all(math.isnan(found[seed]) for found in (plain, infinite) for seed in (2, 3))
+    assert log(pd.Series({0: 1000.0}), base=10)[0] == pytest.approx(3.0)

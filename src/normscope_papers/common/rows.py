@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import numpy as np
@@ -31,7 +31,7 @@ def pick(rows: pd.DataFrame, **where: Any) -> pd.DataFrame:
     return rows
 
 
-def item_rows(frame: pd.DataFrame, item: str, *, by: Score = "validation_accuracy") -> pd.DataFrame:
+def at_chosen_rate(frame: pd.DataFrame, item: str, *, by: Score = "validation_accuracy") -> pd.DataFrame:
     """The rows of an item that its results are read from: each group at the learning rate that validation chose.
 
     A group are the trials of one run with the same normalizer and condition. Of a run with a final stage, that
@@ -92,9 +92,23 @@ def at(table: Table, step: int | None) -> Table:
     return table[steps == wanted].droplevel("step")
 
 
-def log(table: pd.DataFrame) -> pd.DataFrame:
-    """The natural logarithm of each value; NaN where it is not positive."""
-    return table.map(lambda value: math.log(value) if value > 0 else math.nan)
+def by_seed(rows: pd.DataFrame, reduce: Callable[[pd.DataFrame], float]) -> pd.Series[float]:
+    """One number for the rows of each seed, by the index `seed`; NaN where they cannot tell."""
+    import pandas as pd
+
+    found = {seed: reduce(own) for seed, own in rows.groupby("seed")}
+    return pd.Series(found, dtype=float).rename_axis("seed")
+
+
+def log(values: Table, *, base: float = math.e, of_zero: float = math.nan) -> Table:
+    """The logarithm of each value; NaN of a negative one, and `of_zero` of 0."""
+
+    def of(value: float) -> float:
+        if value > 0:
+            return math.log(value) / math.log(base)
+        return of_zero if value == 0 else math.nan
+
+    return values.map(of)
 
 
 def effect(what: str, values: pd.Series[float], *, unit: str = "1") -> Effect:
