@@ -169,6 +169,8 @@ def test_sizes_must_be_positive_integers(name, value, seeded):
         ({"gain": 0.0}, r"gain must be a positive finite number, got 0\.0"),
         ({"gain": math.inf}, "gain must be a positive finite number, got inf"),
         ({"gain_exponent": math.nan}, "gain_exponent must be a finite number, got nan"),
+        ({"gain_exponent": 1e3}, "must leave the gain of layer 3 positive and finite, got 1000.0"),
+        ({"gain_exponent": -1e3}, "must leave the gain of layer 3 positive and finite, got -1000.0"),
         ({"activation": "sin", "activation_factory": lambda c, d: nn.Tanh()}, "activation or activation_factory, got"),
     ],
 )

@@ -28,3 +28,9 @@ def test_sites_that_change_between_batches_are_refused():
         by_site("some", [{"a": torch.tensor(1.0)}, {"b": torch.tensor(1.0)}])
     with pytest.raises(ValueError, match="none of the sites did"):
         by_site("some", [{}])
+
+
+def test_the_unit_and_what_the_labels_are_of_are_asked_for():
+    reading = by_site("some", [{"a:0": torch.tensor([1.0, 2.0])}], unit="nats", quantities=("x", "y"), axis="channel")
+    assert (reading.unit, reading.axes) == ("nats", ("quantity", "channel"))
+    assert reading.labels == {"quantity": ("x", "y"), "channel": ("a:0",)}

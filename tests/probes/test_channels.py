@@ -165,3 +165,39 @@ def test_bad_options_are_refused() -> None:
         ChannelMomentsAlongStep(fractions=())
     with pytest.raises(ValueError, match="`lr` is positive and finite"):
         ChannelMomentsAlongStep(lr=math.nan)
+
+
+def test_before_the_step_the_network_is_itself_whatever_its_gradient(generator: torch.Generator) -> None:
+    layer, x = nn.Linear(4, 3), torch.randn(5, 4, generator=generator)
+    subject = Subject(layer, lambda z, _: (1e30 * z).sum() * 1e30, (x, None))  # whose gradient overflows float32
+    values = ChannelMomentsAlongStep(lr=1.0, fractions=(0, 1))(subject, generator=generator).values
+    there = ChannelMoments(by="channel")(subject, generator=generator).values
+    assert torch.equal(values[:, 0], there)
+    assert values[:, 1].isnan().all()
+
+
+def test_the_input_side_is_read_of_modules_that_are_called_by_keyword(generator: torch.Generator) -> None:
+    class ByKeyword(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.norm = nn.LayerNorm(4, dtype=torch.float64)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.norm(input=x)
+
+    x = torch.randn(5, 4, generator=generator, dtype=torch.float64)
+    probe = ChannelMoments(side="input", by="channel")
+    reading = probe(Subject(ByKeyword(), lambda z, _: z.mean(), (x, None)), generator=generator)
+    torch.testing.assert_close(reading.values, torch.stack([x.mean(0), x.var(0, correction=0)]))
+
+
+def test_volumes_and_layer_norms_of_images_have_their_channels_first(generator: torch.Generator) -> None:
+    volume = nn.Sequential(nn.Conv3d(2, 3, 1), nn.ReLU())
+    x = torch.randn(4, 2, 5, 5, 5, generator=generator)
+    probe = ChannelMoments(by="channel", select=lambda name, module: name == "1")
+    reading = probe(Subject(volume, lambda z, _: z.mean(), (x, None)), generator=generator)
+    torch.testing.assert_close(reading.values[0], volume(x).double().mean((0, 2, 3, 4)).detach())
+
+    layer, image = nn.LayerNorm([3, 5, 4]), torch.randn(6, 3, 5, 4, generator=generator)
+    reading = ChannelMoments(by="channel")(Subject(layer, lambda z, _: z.mean(), (image, None)), generator=generator)
+    torch.testing.assert_close(reading.values[0], layer(image).double().mean((0, 2, 3)).detach())

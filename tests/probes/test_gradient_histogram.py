@@ -66,3 +66,19 @@ def test_a_gradient_without_spread_and_bad_options(generator: torch.Generator) -
         GradientHistogram(statistic="kurtosis")
     with pytest.raises(ValueError, match="none of 1 modules is one"):
         GradientHistogram(select=lambda name, module: False)(subject, generator=generator)
+
+
+def test_a_gradient_of_zeros_has_no_histogram_and_a_tiny_one_its_own_tails(generator: torch.Generator) -> None:
+    layer, x = nn.Linear(5, 30, dtype=torch.float64), draw(4, 5)
+    weights = draw(4, 30, seed=1).pow(3)
+
+    def read(scale: float, **options: object) -> Tensor:
+        subject = Subject(layer, lambda y, _: scale * (y * weights).sum(), (x, None))
+        return GradientHistogram(**options)(subject, generator=generator).values[:, 0]  # type: ignore[arg-type]
+
+    assert read(0.0).isnan().all()
+    assert read(0.0, statistic="moments")[:2].tolist() == [0, 0]
+    std, largest, kurtosis = read(1.0, statistic="moments").tolist()
+    assert kurtosis > 0.5
+    for scale in (1e-120, 1e120):  # whose fourth powers float64 does not hold
+        assert read(scale, statistic="moments").tolist() == pytest.approx([scale * std, scale * largest, kurtosis])

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -187,3 +189,9 @@ def test_layers_are_chosen_and_others_refused_by_name(generator: torch.Generator
     transposed = nn.Sequential(nn.ConvTranspose2d(2, 3, 3), nn.Flatten()).double()
     with pytest.raises(ValueError, match="'0' is a ConvTranspose2d"):
         GradientSums()(Subject(transposed, F.cross_entropy, subject.batch), generator=generator)
+
+
+def test_parts_that_cancel_to_the_last_digit_have_an_infinite_ratio(generator: torch.Generator) -> None:
+    layer = nn.Linear(1, 1, bias=False, dtype=torch.float64)
+    subject = Subject(layer, lambda y, _: y[0, 0] - y[1, 0], (torch.ones(2, 1, dtype=torch.float64), None))
+    assert GradientSums()(subject, generator=generator).values[:, 0].tolist() == [2.0, 0.0, math.inf]

@@ -100,3 +100,10 @@ def test_other_outputs_and_losses_are_refused(generator: torch.Generator) -> Non
         LogitGradients()(constant, generator=generator)
     with pytest.raises(ValueError, match="`statistic` is one of 'gradient', 'similarity'"):
         LogitGradients(statistic="cosine")
+
+
+def test_a_loss_that_writes_to_the_outputs_is_differentiated_all_the_same(generator: torch.Generator) -> None:
+    network, (x, y) = model(), batch()
+    cooled = lambda z, y: F.cross_entropy(z.div_(2), y)  # noqa: E731
+    rows = LogitGradients()(Subject(network, cooled, (x, y)), generator=generator).values
+    torch.testing.assert_close(rows, ((network(x) / 2).softmax(1) - F.one_hot(y, 4)).detach() / 12)

@@ -28,6 +28,15 @@ def test_results_come_in_the_order_of_arrival_and_by_kind() -> None:
     assert results["0"].dtype == torch.float64
 
 
+def test_matrices_of_another_device_are_taken_on_their_own() -> None:
+    batched = Batched(lambda stacked: stacked.sum((1, 2)))
+    batched.add("here", torch.ones(2, 2))
+    batched.add("there", torch.ones(2, 2, device="meta"))
+    results = batched.results()
+    assert results["here"].item() == 4
+    assert results["there"].device.type == "meta"
+
+
 def test_no_more_wait_than_a_piece_holds(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(matrices, "_PIECE", 3 * 4)
     sizes: list[int] = []

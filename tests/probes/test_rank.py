@@ -127,3 +127,30 @@ def test_a_single_number_is_refused_by_name() -> None:
 
     with pytest.raises(ValueError, match="one row for each example, but '0' returned a single number"):
         read(BatchRank(select=lambda name, _: name == "0"), nn.Sequential(Total()), torch.ones(3, 2))
+
+
+def test_only_inputs_with_a_row_for_each_example_count(generator: torch.Generator) -> None:
+    """Whatever comes first among the real ones: a scale of three numbers is no batch of three examples."""
+    tokens, scale, x = torch.zeros(6, dtype=torch.int64), torch.ones(3), torch.randn(6, 4, generator=generator)
+    forward = lambda model, inputs: model(inputs[-1])  # noqa: E731
+    reading = read(BatchRank(), nn.Linear(4, 4), (tokens, scale, x), forward=forward)
+    assert reading.values.tolist() == [4.0, 4.0]
+
+
+def test_a_module_called_input_is_not_the_input(generator: torch.Generator) -> None:
+    class Named(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.input, self.output = nn.Linear(4, 2, bias=False), nn.Linear(2, 4, bias=False)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.output(self.input(x))
+
+    reading = read(BatchRank(), Named(), torch.randn(6, 4, generator=generator))
+    assert reading.labels["layer"] == ("input", "input#1", "output")
+    assert reading.values.tolist() == [4.0, 2.0, 2.0]
+
+
+def test_where_no_site_runs_there_is_no_reading_by_depth(generator: torch.Generator) -> None:
+    with pytest.raises(ValueError, match="none of the sites did"):
+        read(BatchRank(), nn.Linear(4, 4), torch.randn(6, 4, generator=generator), forward=lambda model, x: x)

@@ -148,3 +148,17 @@ def test_eval_mode_steps_with_running_statistics(generator: torch.Generator) -> 
 def test_step_sizes_that_are_none_are_refused(probe: Callable[..., RelativeLoss], sizes: tuple[float, ...]) -> None:
     with pytest.raises(ValueError, match="`step_sizes` are positive finite numbers, at least one, but"):
         probe(step_sizes=sizes)
+
+
+def test_where_the_gradient_is_zero_nothing_moves_and_the_smoothness_is_not_defined(generator: torch.Generator) -> None:
+    network, (x, y) = model(), batch()
+    flat = Subject(network, lambda z, _: 0 * z.sum() + 2, (x, y))
+    loss, distance, smoothness = LossAlongGradient(step_sizes=SIZES)(flat, generator=generator).values
+    assert (loss.tolist(), distance.tolist()) == ([2.0] * 3, [0.0] * 3)
+    assert smoothness.isnan().all()
+    assert RelativeLoss(step_sizes=SIZES)(flat, generator=generator).values.tolist() == [1.0] * 3
+
+
+def test_a_loss_of_zero_has_no_ratio(generator: torch.Generator) -> None:
+    vanishing = Subject(model(), lambda z, _: 0 * z.sum(), batch())
+    assert RelativeLoss(step_sizes=SIZES)(vanishing, generator=generator).values.isnan().all()

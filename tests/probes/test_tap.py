@@ -127,3 +127,18 @@ def test_an_unknown_select_is_refused() -> None:
     for kind in (GradientNorm, InformationPropagation):
         with pytest.raises(ValueError, match=r"function of \(name, module\), but 'first' arrived"):
             kind(select="first")
+
+
+def test_the_input_side_sees_an_argument_given_by_keyword_and_can_replace_it() -> None:
+    module = nn.Linear(1, 1, bias=False)
+    nn.init.ones_(module.weight)
+    seen: list[float] = []
+
+    def visit(_label: str, value: Tensor) -> Tensor | None:
+        seen.append(value.item())
+        return value + 1 if len(seen) == 1 else None
+
+    with tap({"layer": module}, visit, side="input"):
+        assert module(input=torch.tensor([2.0])) == 3
+        assert module(input=torch.tensor([5.0])) == 5
+    assert seen == [2.0, 5.0]

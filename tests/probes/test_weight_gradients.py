@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -200,3 +201,14 @@ def test_a_network_without_square_weights_is_refused(generator: torch.Generator)
     model = nn.Sequential(nn.Linear(6, 5), nn.Linear(5, 4))
     with pytest.raises(ValueError, match="where the weight is square, but 0, 1 have none that is"):
         read(GradientSymmetry(), model, (torch.randn(4, 6, generator=generator), torch.zeros(4, dtype=torch.int64)))
+
+
+@pytest.mark.parametrize("make", [nn.utils.parametrizations.orthogonal, nn.utils.spectral_norm])
+def test_a_weight_made_of_one_parameter_is_no_parameter_either(
+    make: Callable[[nn.Module], nn.Module], generator: torch.Generator
+) -> None:
+    model = nn.Sequential(make(nn.Linear(6, 6)), nn.Linear(6, 6))
+    batch = torch.randn(4, 6, generator=generator), torch.zeros(4, dtype=torch.int64)
+    with pytest.raises(ValueError, match="but '0' makes its weight of 0"):
+        read(GradientSymmetry(), model, batch)
+    assert read(GradientSymmetry(select=lambda name, _: name == "1"), model, batch).shape == (2, 1)

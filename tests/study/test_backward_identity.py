@@ -27,3 +27,12 @@ def test_a_network_without_such_sites_is_refused():
     scene = scene_of("none")
     with pytest.raises(ValueError, match=r"measured at its sites, and CifarResNet has none; choose the normalizer"):
         measure(scene, model_of(scene), "backward_identity")
+
+
+def test_a_channel_that_nothing_is_sent_back_to_does_not_count():
+    scene = scene_of("batchnorm")
+    model = model_of(scene)
+    with torch.no_grad():
+        model.norm.weight[0] = 0.0
+    errors = curve(measure(scene, model, "backward_identity"), "error")
+    assert 0 < errors["norm"] < 1e-3

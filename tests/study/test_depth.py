@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import math
 from typing import Any
@@ -11,7 +12,7 @@ import pytest
 import torch
 
 from normscope import data, theory
-from normscope.study import Data, Experiment, Measurement, Model, Norm, depth_theory, preparation, seeds
+from normscope.study import Data, Experiment, Measurement, Model, Norm, Switch, depth_theory, preparation, seeds
 from normscope.study.building import cross_entropy, network
 from normscope.study.depth_batches import check, subject
 from normscope.study.measuring import Scene, registry
@@ -22,12 +23,18 @@ WIDTH, DEPTH = 8, 12
 DIGITS = data.load("digits", max_train=128, max_eval=32)
 
 
+def named(norm: str) -> Norm:
+    """A row as its label says it, with at most one option."""
+    name, _, option = norm.partition(":")
+    return Norm(name, dict([option.split("=")]) if option else {})
+
+
 def experiment(norm: str = "bnl2", *, depth: int = DEPTH, batch_size: int = WIDTH, **options: Any) -> Experiment:
     return Experiment(
         id="one",
         data=Data(name="digits"),
         model=Model(family="deep_mlp", options={"depth": depth, "width": WIDTH, **options}),
-        norm=Norm(norm),
+        norm=named(norm),
         seed=3,
         batch_size=batch_size,
         dtype="float64",
@@ -136,7 +143,8 @@ def test_the_rate_of_explosion_is_the_difference_of_log_norms():
         ("bnl2", {"weights": "xavier"}, 0.5 * math.log(29 / 28)),
         ("batchnorm", {"weights": "gaussian"}, 0.5 * math.log(28 / 27)),
         ("batchnorm", {"activation": "relu"}, 0.5 * math.log(math.pi / (math.pi - 1))),
-        ("bnl2", {"activation": "sin"}, 0.5 * math.log(1 / math.tanh(1))),
+        ("bnl2:moment=rms", {"activation": "sin"}, 0.5 * math.log(1 / math.tanh(1))),
+        ("bnl2", {"activation": "sin"}, 0.5 * math.log(1 / 30 / math.tanh(1 / 30))),  # norm 1 is a gain of 1/sqrt(n)
     ],
 )
 def test_growth_is_that_of_the_activation_and_of_gaussian_weights(norm, options, expected):
@@ -158,6 +166,45 @@ def test_there_is_no_theory_for_relu_without_subtraction_nor_for_other_families(
     assert depth_theory.growth(mlp, 30) is None
 
 
+@pytest.mark.parametrize("norm", ["none", "layernorm", "weightnorm", "lmbv", "lpnorm:p=inf"])
+def test_there_is_no_theory_of_rows_that_do_not_divide_by_the_second_moment_over_the_batch(norm):
+    assert depth_theory.growth(experiment(norm, activation="tanh"), 30) is None
+    assert depth_theory.growth(experiment("batchnorm", activation="tanh"), 30) is not None
+
+
+def test_there_is_no_theory_of_networks_with_switches():
+    noisy = msgspec.structs.replace(experiment("batchnorm"), switches=(Switch(name="noisy_batch_norm"),))
+    assert depth_theory.growth(noisy, 30) is None
+
+
+@pytest.mark.parametrize(("norm", "samples"), [("bnl2", 24), ("bnl2:moment=rms", 24)])
+def test_gradients_of_either_size_of_normalized_features_grow_as_theory_says(norm, samples):
+    """Division by the norm and by the root mean square differ by 0.136 nats a layer behind a sine."""
+    asked = experiment(norm, depth=60, batch_size=samples, activation="sin")
+    asked = msgspec.structs.replace(
+        asked, model=msgspec.structs.replace(asked.model, options=asked.model.options | {"width": samples})
+    )
+    found = measured(asked, "weight_gradient_norm", layers="10 60", theory=True)
+    grown = {
+        probe: found[probe, "log_norm", 10] - found[probe, "log_norm", 60]
+        for probe in ("weight_gradient_norm", "theory.weight_gradient_norm")
+    }
+    assert grown["weight_gradient_norm"] / 50 == pytest.approx(grown["theory.weight_gradient_norm"] / 50, abs=0.02)
+
+
+def test_theory_of_gradients_leaves_out_the_first_weight_which_has_the_shape_of_the_data():
+    asked = experiment("batchnorm", activation="tanh", batch_size=32)
+    norms = measured(asked, "weight_gradient_norm", theory=True)
+    rates = measured(asked, "explosion_rate", gap=3, theory=True)
+    places = {
+        probe: [place for name, _, place in found if name == f"theory.{probe}"]
+        for probe, found in (("weight_gradient_norm", norms), ("explosion_rate", rates))
+    }
+    assert places["weight_gradient_norm"] == list(range(2, DEPTH + 1))
+    assert places["explosion_rate"] == list(range(5, DEPTH + 1))
+    assert ("explosion_rate", "rate", 4) in rates
+
+
 def test_the_norm_of_a_normalization_s_jacobian_is_that_of_the_whole_matrix():
     asked = experiment()
     found = measured(asked, "normalizer_jacobian", layers="1")
@@ -173,6 +220,28 @@ def test_the_norm_of_a_normalization_s_jacobian_is_that_of_the_whole_matrix():
 def test_too_few_samples_leave_the_jacobian_s_bound_infinite():
     found = measured(experiment(), "normalizer_jacobian", layers="1", samples=WIDTH - 1)
     assert found["theory.normalizer_jacobian", "bound", 1] == math.inf
+
+
+def test_the_jacobian_of_a_root_mean_square_is_larger_by_the_root_of_the_samples():
+    for norm, size in (("bnl2", 1.0), ("bnl2:moment=rms", 20**0.5)):
+        found = measured(experiment(norm), "normalizer_jacobian", layers="1", samples=20)
+        exact = found["normalizer_jacobian", "log_norm", 1]
+        assert found["theory.normalizer_jacobian", "log_norm", 1] == pytest.approx(exact, abs=1e-4)
+        least = theory_of_least(norm, samples=20)
+        assert found["theory.normalizer_jacobian", "bound", 1] == pytest.approx(math.log(size) - math.log(least))
+
+
+def theory_of_least(norm: str, **options: Any) -> float:
+    """The least singular value of what enters the first site."""
+    asked = experiment(norm)
+    inputs = on(asked, **options).batch[0]
+    return torch.linalg.svdvals(built(asked).affines[0](inputs.flatten(1)).detach())[-1].item()
+
+
+@pytest.mark.parametrize("norm", ["none", "layernorm", "batchnorm_train", "lpnorm:p=inf"])
+def test_rows_that_do_not_divide_by_the_norm_alone_have_no_theory_of_their_jacobian(norm):
+    found = measured(experiment(norm), "normalizer_jacobian", layers="2", samples=20)
+    assert {probe for probe, _, _ in found} == {"normalizer_jacobian"}
 
 
 def test_a_site_with_running_statistics_has_no_such_jacobian():
@@ -219,6 +288,16 @@ def test_ranks_and_cosines_are_of_the_inputs():
     assert one["batch_cosine", "raw_cosine", 0] == pytest.approx(mean.item())
 
 
+def test_the_rank_of_tokens_is_refused():
+    split = data.Split(torch.zeros(20, 5, dtype=torch.int64), torch.zeros(20, 5, dtype=torch.int64))
+    texts = dataclasses.replace(DIGITS, train=split)
+    asked = experiment()
+    scene = Scene(experiment=asked, dataset=texts, rows=Rows("run", trial_of(asked), io.StringIO()))
+    model = torch.nn.Sequential(torch.nn.Embedding(3, 4), torch.nn.LayerNorm(4))
+    with pytest.raises(ValueError, match=r"the rank of inputs is that of real numbers, got torch\.int64"):
+        registry()["batch_rank"](scene, model, 0)
+
+
 def test_accuracy_under_the_statistics_of_the_batch():
     asked = experiment("batchnorm", batch_size=32)
     model, held = built(asked), DIGITS.test
@@ -248,12 +327,48 @@ def test_layers_that_are_not_there_are_refused(layers):
             "as many different samples as the network has units, 8, got 7; raise samples, lower width",
         ),
         ("isometry_gap", {"repeated": 1, "theory": True}, "different samples as the network has units, 8, got 7"),
+        ("isometry_gap", {"of": "weights", "theory": True}, "the isometry gap is of activations"),
+        (
+            "isometry_gap",
+            {"near_identity": 0.1, "repeated": 2},
+            "makes the whole batch, got samples=None and repeated=2",
+        ),
+        ("isometry_gap", {"near_identity": 0.1, "samples": 9}, "makes the whole batch, got samples=9 and repeated=0"),
+        ("isometry_gap", {"samples": 0}, "samples must lie between 2 and the 128 training examples, got 0"),
+        (
+            "weight_gradient_norm",
+            {"samples": 7, "theory": True},
+            "orthogonal weights needs at least as many .* 8, got 7",
+        ),
+        ("explosion_rate", {"samples": 9, "repeated": 2, "theory": True}, "orthogonal weights needs .* 8, got 7"),
+        ("aligned_isometry_gap", {"samples": 7}, "the gap after aligned weights needs at least as many .* 8, got 7"),
     ],
 )
 def test_batches_that_cannot_be_or_have_too_few_samples_for_theory_are_refused_in_one_line(probe, options, message):
     with pytest.raises(ValueError, match=message) as raised:
         check(experiment(), Measurement(probe=probe, at=(0,), options=options), available=128)
     assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("norm", "options"), [("bnl2", {"activation": "tanh"}), ("bnl2", {"weights": "xavier"}), ("batchnorm", {})]
+)
+def test_theory_of_the_gap_is_refused_for_networks_that_it_is_not_about(norm, options):
+    measurement = Measurement(probe="isometry_gap", at=(0,), options={"theory": True})
+    with pytest.raises(ValueError, match=f"got deep_mlp with {norm}; leave theory out") as raised:
+        check(experiment(norm, **options), measurement, available=128)
+    assert "\n" not in str(raised.value)
+    check(experiment("bnl2:moment=rms"), measurement, available=128)
+
+
+def test_gaussian_weights_need_samples_that_differ_for_theory_and_orthogonal_ones_a_batch_of_full_rank():
+    copies = Measurement(probe="weight_gradient_norm", at=(0,), options={"theory": True, "repeated": 2, "samples": 20})
+    with pytest.raises(ValueError, match="Gaussian weights needs samples that all differ, got 2 copies"):
+        check(experiment(weights="xavier"), copies, available=128)
+    check(experiment(), copies, available=128)
+    check(
+        experiment("layernorm", batch_size=4), msgspec.structs.replace(copies, options={"theory": True}), available=128
+    )
 
 
 def test_gaussian_weights_need_three_samples_for_theory():
@@ -272,3 +387,21 @@ def test_depth_zero_is_refused_before_a_run(monkeypatch):
     study = preparation.Study(paper="p", item="i", scale="smoke", experiments=(experiment(depth=0),))
     with pytest.raises(ValueError, match="depth must be a positive integer, got 0"):
         preparation.try_out_study(study)
+
+
+@pytest.mark.parametrize("probe", ["normalizer_jacobian", "aligned_isometry_gap"])
+def test_a_site_of_images_is_refused_by_name(probe):
+    images = experiment()
+    images = msgspec.structs.replace(
+        images, model=Model(family="cifar_resnet", options={"depth": 8, "width": 2}), batch_size=16
+    )
+    with pytest.raises(ValueError, match=r"samples and features, got the shape \(16, 2, 8, 8\) at norm; choose"):
+        measured(images, probe, layers="1")
+
+
+def test_a_site_is_read_without_a_draw_from_the_global_random_state():
+    asked = experiment()
+    model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Dropout(), built(asked))
+    state = torch.get_rng_state()
+    registry()["aligned_isometry_gap"](scene_of(asked), model, 0, layers="1")
+    assert torch.equal(torch.get_rng_state(), state)

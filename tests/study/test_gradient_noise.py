@@ -6,6 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from normscope import probes
 from normscope.study import Model
 
 from .scenes import measure, model_of, scene_of
@@ -41,3 +42,22 @@ def test_sampled_noise_has_its_exact_mean_and_the_bound_is_the_variance_over_the
             sampled = value("sampled", lr, size)
             assert abs(sampled["value"] - exact) < 4 * sampled["stderr"] + 1e-6 * bound
     assert value("sampled", "0.1", 4)["value"] != value("sampled", "0.5", 4)["value"] / 25  # draws of their own
+
+
+def test_the_examples_gradients_are_taken_once_for_all_rates(monkeypatch):
+    taken = []
+    original = probes.GradientNoise.measure
+    monkeypatch.setattr(
+        probes.GradientNoise,
+        "measure",
+        lambda self, *args, **options: taken.append(self) or original(self, *args, **options),
+    )
+    scene = scene_of("none", model=MLP)
+    measure(scene, model_of(scene), "gradient_noise", examples=4, sizes="1 2", lrs="0.1 0.5 1", draws=1)
+    assert len(taken) == 1
+
+
+def test_a_rate_that_is_none_is_refused():
+    scene = scene_of("none", model=MLP)
+    with pytest.raises(ValueError, match=r"`lr` is positive and finite, but 0\.0 arrived"):
+        measure(scene, model_of(scene), "gradient_noise", examples=4, sizes="1", lrs="0.1 0", draws=1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import itertools
 import math
 
@@ -10,8 +11,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from normscope.data import shuffled_batches
-from normscope.study import seeds
+from normscope.data import Split, shuffled_batches
+from normscope.study import Model, seeds
 from normscope.study.landscape import chosen, next_batch, step_sizes
 
 from .scenes import curve, measure, model_of, scene_of, training
@@ -187,3 +188,22 @@ def test_a_layer_that_the_channels_cannot_be_read_of_is_named(scene, model):
     wrapped = torch.nn.Sequential(model, torch.nn.Flatten(0))
     with pytest.raises(ValueError, match="'1'"):
         measure(scene, wrapped, "channel_moments", modules="1")
+
+
+def test_a_step_has_a_beginning_and_an_end(scene, model):
+    with pytest.raises(ValueError, match="points must be at least 2, the beginning and the end of the step, got 1"):
+        measure(scene, model, "channel_moments_along_step", modules="blocks.0", lr=0.1, points=1)
+
+
+def test_tokens_have_a_target_each_and_real_targets_are_no_classes():
+    scene = scene_of(model=Model(family="deep_linear", options={"depth": 2, "width": 10}), data="linear-map")
+    model = model_of(scene)
+    rows = measure(scene, model, "logit_gradients")
+    assert {r["name"] for r in rows} == {"gradient", "cosine"}
+    tokens = Split(scene.dataset.train.inputs, torch.arange(3).expand(48, 3))
+    split = dataclasses.replace(scene, dataset=dataclasses.replace(scene.dataset, train=tokens))
+    by_token = torch.nn.Sequential(model, torch.nn.Linear(10, 12), torch.nn.Unflatten(1, (3, 4)))
+    rows = measure(split, by_token, "logit_gradients")
+    targets = [r["value"] for r in rows if r["name"] == "target"]
+    assert targets == [0, 1, 2] * 16
+    assert len([r for r in rows if r["name"] == "gradient"]) == 4 * len(targets)

@@ -144,3 +144,10 @@ def test_real_networks_grow_at_the_predicted_rate(activation):
 def test_bad_arguments_are_refused(call, match):
     with pytest.raises(ValueError, match=match):
         call()
+
+
+@pytest.mark.parametrize("gain", [1e-9, 1e-160, 1e-300])
+def test_gains_whose_squares_underflow_have_their_rate(gain):
+    for activation in ("identity", "tanh", "sin"):
+        assert theory.activation_growth(activation, gain) == pytest.approx(0, abs=1e-14)
+    assert theory.activation_growth("relu", gain) == pytest.approx(0.5 * math.log(math.pi / (math.pi - 1)), abs=1e-14)

@@ -80,7 +80,24 @@ def test_the_density_of_squares_blows_up_at_zero_with_the_stated_power(factors):
     assert math.log(first / second) / math.log(1e-20) == pytest.approx(-factors / (factors + 1), abs=1e-3)
 
 
+def test_long_products_have_an_edge_and_a_law():
+    """The powers in the edge's formula overflow from 143 factors on."""
+    for factors in (142, 143, 1000):
+        edge = theory.largest_singular_value(factors) ** 2
+        assert edge == pytest.approx(math.e * (factors + 0.5), rel=1e-3)
+        share = theory.fuss_catalan_cdf(column(edge / 2), factors)
+        assert 0.9 < share.item() < 1
+        assert theory.fuss_catalan_density(column(edge / 2), factors).isfinite().all()
+
+
+def test_of_no_number_there_is_no_number():
+    for function in (theory.fuss_catalan_density, theory.fuss_catalan_cdf, theory.singular_value_density):
+        values = function(column(math.nan, 1.0), 2)
+        assert values.isnan().tolist() == [True, False]
+
+
 def test_outside_the_support_there_is_nothing():
+    assert theory.singular_value_density(column(-1e-200), 1).tolist() == [0]  # whose square is 0
     assert theory.fuss_catalan_density(column(-1.0, 4.0, 5.0), 1).tolist() == [0, 0, 0]
     assert theory.fuss_catalan_density(column(0.0), 3).isinf().all()
     assert theory.singular_value_density(column(-1.0, 2.5), 1).tolist() == [0, 0]

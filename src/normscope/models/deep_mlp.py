@@ -17,6 +17,7 @@ from normscope.models.protocol import NormalizerLike, require_normalizer
 
 Weights: TypeAlias = Literal["orthogonal", "xavier", "gaussian"]
 
+_LOG_LARGEST = 700.0  # of a gain: float64 holds exponentials of 709
 _PIECE = 1 << 24  # entries of weights drawn at a time: 128 MiB in float64
 
 
@@ -60,8 +61,9 @@ class DeepMLP(nn.Module):
         activation_factory: (num_features, channel_dim) -> a module for each layer, in place of `activation`.
 
     Raises:
-        ValueError: a size is not a positive integer, an unknown name, a gain that is not positive, an exponent that is
-            not finite; both `activation` and `activation_factory` are given; an input with another number of features.
+        ValueError: a size is not a positive integer, an unknown name, a gain that is not positive, an exponent that
+            makes one 0 or infinite; both `activation` and `activation_factory` are given; an input with another number
+            of features.
         TypeError: `normalizer` is not one, or `activation_factory` makes no module.
 
     Source: Meterez et al. 2024, "Towards training without depth limits: batch normalization without gradient
@@ -175,6 +177,10 @@ def _gains(gain: float, exponent: float, depth: int) -> tuple[float, ...]:
         raise ValueError(f"gain must be a positive finite number, got {gain!r}; 1.0 leaves the activation as it is.")
     if not math.isfinite(exponent):
         raise ValueError(f"gain_exponent must be a finite number, got {exponent!r}; 0.0 gives all layers one gain.")
+    if not abs(math.log(gain) - exponent * math.log(depth)) < _LOG_LARGEST:
+        raise ValueError(
+            f"gain_exponent must leave the gain of layer {depth} positive and finite, got {exponent!r}; 0.4 is usual."
+        )
     return tuple(gain * layer**-exponent for layer in range(1, depth + 1))
 
 

@@ -11,16 +11,25 @@ from normscope.probes.reading import Reading, mean_over_batches
 from normscope.probes.tap import unchanged_labels
 
 
-def by_site(name: str, batches: Iterable[Mapping[str, Tensor]], *, quantities: tuple[str, ...] = ()) -> Reading:
-    """Mean over batches of what each site gives: a pure number, or one of each of `quantities`.
+def by_site(
+    name: str,
+    batches: Iterable[Mapping[str, Tensor]],
+    *,
+    unit: str = "1",
+    quantities: tuple[str, ...] = (),
+    axis: str = "layer",
+) -> Reading:
+    """Mean over batches of what each site gives: a number, or one of each of `quantities`.
 
     Args:
         name: of the reading.
         batches: for each batch, by label in order of execution, a 0-dim tensor, or (len(quantities),).
+        unit: of the numbers.
         quantities: what the numbers are, where there are several.
+        axis: what the labels are of, where it is something else than layers.
 
     Returns:
-        Reading with axes ("layer",) or ("quantity", "layer"), in order of execution; standard errors over batches.
+        Reading with axes (axis,) or ("quantity", axis), in order of execution; standard errors over batches.
 
     Raises:
         ValueError: no site ran, or others than in an earlier batch.
@@ -29,8 +38,9 @@ def by_site(name: str, batches: Iterable[Mapping[str, Tensor]], *, quantities: t
     samples = []
     for found in batches:
         labels = unchanged_labels(labels, found)
-        samples.append(torch.stack(list(found.values()), dim=-1))
+        # Each to the CPU, as the layers of a model, or its inputs, may be on different devices.
+        samples.append(torch.stack([value.cpu() for value in found.values()], dim=-1))
     values, stderr = mean_over_batches(samples)
     axes = {"quantity": quantities} if quantities else {}
-    named = {**axes, "layer": labels or ()}
-    return Reading(name=name, unit="1", axes=tuple(named), values=values, stderr=stderr, labels=named)
+    named = {**axes, axis: labels or ()}
+    return Reading(name=name, unit=unit, axes=tuple(named), values=values, stderr=stderr, labels=named)

@@ -11,10 +11,11 @@ import torch
 from torch import Tensor
 
 from normscope.isolation import Mode, StandIn, draw_seed
+from normscope.probes.by_site import by_site
 from normscope.probes.gradients import parameter_gradients
 from normscope.probes.probe import Probe, check_choice, check_mode
 from normscope.probes.reading import Reading, mean_over_batches
-from normscope.probes.step import check_learning_rate, differentiable_stand_in, moved
+from normscope.probes.step import check_learning_rate, constant, differentiable_stand_in, moved
 from normscope.probes.tap import Select, Side, channel_axis, check_select, sites, tap, unchanged_labels
 from normscope.subject import Inputs, Subject
 
@@ -71,22 +72,13 @@ class ChannelMoments(Probe):
     def measure(self, subject: Subject, *, generator: torch.Generator) -> Reading:
         """See the class."""
         stand_in = StandIn.of(subject)
-        labels: tuple[str, ...] | None = None
-        samples = []
-        for inputs, _ in subject.batches():
-            moments = _moments(stand_in, inputs, self.select, self.side, seed=draw_seed(generator))
-            found = moments if self.by == "layer" else _channel_labels(moments)
-            labels = unchanged_labels(labels, found)
-            samples.append(_by_layer(moments) if self.by == "layer" else torch.cat(list(moments.values()), dim=1))
-        values, stderr = mean_over_batches(samples)
-        return Reading(
-            name="channel_moments",
-            unit="1",
-            axes=("quantity", self.by),
-            values=values,
-            stderr=stderr,
-            labels={"quantity": ("mean", "std" if self.by == "layer" else "variance"), self.by: labels or ()},
+        batches = (
+            _moments(stand_in, inputs, self.select, self.side, seed=draw_seed(generator))
+            for inputs, _ in subject.batches()
         )
+        if self.by == "layer":
+            return by_site("channel_moments", map(_by_layer, batches), quantities=("mean", "std"))
+        return by_site("channel_moments", map(_by_channel, batches), quantities=("mean", "variance"), axis="channel")
 
 
 @final
@@ -147,10 +139,10 @@ class ChannelMomentsAlongStep(Probe):
             gradients = parameter_gradients(stand_in, batch, seed=seed)
             rows = []
             for fraction in self.fractions:
-                there = moved(stand_in, gradients, fraction * self.lr)
-                moments = _moments(there, batch[0], self.select, self.side, seed=seed)
-                labels = unchanged_labels(labels, _channel_labels(moments))
-                rows.append(torch.cat(list(moments.values()), dim=1))
+                there = constant(moved(stand_in, gradients, fraction * self.lr))
+                moments = _by_channel(_moments(there, batch[0], self.select, self.side, seed=seed))
+                labels = unchanged_labels(labels, moments)
+                rows.append(torch.stack(list(moments.values()), dim=1))
             samples.append(torch.stack(rows, dim=1))  # (2, fractions, channels)
         values, stderr = mean_over_batches(samples)
         return Reading(
@@ -183,7 +175,7 @@ def _moments(stand_in: StandIn, inputs: Inputs, select: Select, side: Side, *, s
             )
         moments[label] = _channel_moments(value.detach(), axis)
 
-    with torch.no_grad(), tap(chosen, read, side=side):
+    with tap(chosen, read, side=side):
         stand_in.forward(inputs, seed=seed)
     return moments
 
@@ -195,12 +187,18 @@ def _channel_moments(z: Tensor, axis: int) -> Moments:
     return torch.stack([means, variances])
 
 
-def _by_layer(moments: Mapping[str, Moments]) -> Tensor:
-    """Mean |mean| and mean standard deviation over the channels of each layer: (2, layers)."""
-    return torch.stack(
-        [torch.stack([means.abs().mean(), variances.sqrt().mean()]) for means, variances in moments.values()], dim=1
-    )
+def _by_layer(moments: Mapping[str, Moments]) -> dict[str, Tensor]:
+    """Mean |mean| and mean standard deviation over the channels of each layer: (2,)."""
+    return {
+        layer: torch.stack([means.abs().mean(), variances.sqrt().mean()])
+        for layer, (means, variances) in moments.items()
+    }
 
 
-def _channel_labels(moments: Mapping[str, Moments]) -> tuple[str, ...]:
-    return tuple(f"{layer}:{index}" for layer, found in moments.items() for index in range(found.shape[1]))
+def _by_channel(moments: Mapping[str, Moments]) -> dict[str, Tensor]:
+    """Mean and variance of each channel of all layers: (2,), on the CPU."""
+    return {
+        f"{layer}:{index}": channel
+        for layer, found in moments.items()
+        for index, channel in enumerate(found.cpu().unbind(1))
+    }

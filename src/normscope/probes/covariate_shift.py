@@ -96,7 +96,7 @@ def _places(stand_in: StandIn, inputs: Inputs, *, seed: int) -> dict[str, int]:
     entered: dict[str, int] = {}
 
     def work(model: nn.Module) -> None:
-        with contextlib.ExitStack() as stack, torch.no_grad():
+        with contextlib.ExitStack() as stack:
             for name, module in stand_in.subject.model.named_modules():
                 stack.callback(module.register_forward_pre_hook(partial(_note, entered, name)).remove)
             stand_in.outputs(model, inputs)

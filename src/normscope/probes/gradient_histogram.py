@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal, TypeAlias, final, get_args
 
@@ -35,8 +36,8 @@ class GradientHistogram(Probe):
         Reading "gradient_histogram". A histogram has axes ("quantity", "layer", "bin") with quantities "left", "right"
         (edges of the bin) and "share" (of the entries; a layer's sum to 1); moments have ("quantity", "layer") with
         quantities "std", "largest" and "excess_kurtosis". Layers in the order the model lists them. The entries of all
-        batches' gradients are pooled, so there is no standard error. NaN where a gradient is not finite; kurtosis is
-        NaN where all entries are equal. One forward and backward pass per batch.
+        batches' gradients are pooled, so there is no standard error. NaN where a gradient is not finite; a histogram is
+        where all entries are zero, and kurtosis where all are equal. One forward and backward pass per batch.
 
     Raises:
         ValueError: less than one bin; no layer is chosen.
@@ -93,7 +94,7 @@ class GradientHistogram(Probe):
 def _histogram(g: Tensor, bins: int) -> Tensor:
     """Rows left, right and share; columns the bins."""
     largest = g.abs().max().item()
-    if not g.isfinite().all():
+    if not 0 < largest < math.inf:
         return torch.full((3, bins), torch.nan, dtype=torch.float64)
     counts, edges = torch.histogram(g, bins, range=(-largest, largest))
     return torch.stack([edges[:-1], edges[1:], counts / len(g)])
@@ -103,6 +104,8 @@ def _moments(g: Tensor) -> Tensor:
     """Standard deviation, largest magnitude and excess kurtosis: (3,)."""
     if not g.isfinite().all():
         return torch.full((3,), torch.nan, dtype=torch.float64)
-    d = g - g.mean()
+    largest = g.abs().max()
+    scaled = g / largest.where(largest > 0, 1.0)  # fourth powers of small gradients would underflow
+    d = scaled - scaled.mean()
     variance = d.square().mean()
-    return torch.stack([variance.sqrt(), g.abs().max(), d.pow(4).mean() / variance.square() - 3])
+    return torch.stack([largest * variance.sqrt(), largest, d.pow(4).mean() / variance.square() - 3])

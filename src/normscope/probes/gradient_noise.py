@@ -17,7 +17,7 @@ from normscope.isolation import Mode, StandIn, draw_seed
 from normscope.probes.gradients import differentiable
 from normscope.probes.probe import Probe, check_mode
 from normscope.probes.reading import Reading
-from normscope.probes.step import check_learning_rate, differentiable_stand_in
+from normscope.probes.step import check_learning_rate, constant, differentiable_stand_in
 from normscope.subject import Batch, Subject
 
 # Relative, of a batch's loss and the mean over its examples; in half precision the rounding of one loss.
@@ -112,7 +112,8 @@ class GradientNoise(Probe):
         )
 
     def _refuse_coupled(self, subject: Subject) -> None:
-        layers = coupling_layers(Risk.of(subject, Layout.of(subject.model, None), mode=self.mode, dtype=None))
+        layout = Layout.of(subject.model, lambda _name, parameter: parameter.is_floating_point())
+        layers = coupling_layers(Risk.of(subject, layout, mode=self.mode, dtype=None))
         if layers:
             more = f" and {len(layers) - 5} more" if len(layers) > 5 else ""
             named = ", ".join(name or "the model itself" for name in layers[:5])
@@ -161,8 +162,8 @@ def _add_examples(spread: _Spread, stand_in: StandIn, batch: Batch, *, seed: int
 
 
 def _loss(stand_in: StandIn, batch: Batch, *, seed: int) -> Tensor:
-    with torch.no_grad():
-        return stand_in.run(lambda model: stand_in.loss(model, batch), seed=seed)
+    fixed = constant(stand_in)
+    return fixed.run(lambda model: fixed.loss(model, batch), seed=seed)
 
 
 def _check_mean(loss: Tensor, mean: float) -> None:

@@ -14,9 +14,10 @@ from torch import Tensor, nn
 from torch.autograd.graph import GradientEdge, get_gradient_edge
 
 from normscope.isolation import Mode, StandIn, copy, draw_seed
+from normscope.probes.by_site import by_site
 from normscope.probes.gradients import differentiable, recorded
 from normscope.probes.probe import Probe, check_mode
-from normscope.probes.reading import Reading, mean_over_batches
+from normscope.probes.reading import Reading
 from normscope.probes.tap import TORCH_AFFINES, unchanged_labels
 from normscope.subject import Batch, Subject
 
@@ -52,8 +53,8 @@ class GradientSums(Probe):
 
     Returns:
         Reading "gradient_sums", axes ("quantity", "layer") with quantities "a", "b" and "a/b", layers in the order in
-        which they run, standard errors over batches. a/b is NaN where the gradient is zero. One forward and backward
-        pass per batch, and two weight gradients of each layer.
+        which they run, standard errors over batches. a/b is NaN where all parts are zero, and infinite where they
+        cancel to the last digit. One forward and backward pass per batch, and two weight gradients of each layer.
 
     Raises:
         ValueError: a chosen layer is neither linear nor an ordinary convolution; there is none.
@@ -77,22 +78,8 @@ class GradientSums(Probe):
         """See the class."""
         stand_in = StandIn.of(subject)
         layers = _affine_layers(subject.model, self.select)
-        labels: tuple[str, ...] | None = None
-        samples = []
-        for batch in subject.batches():
-            sums = _gradient_sums(stand_in, layers, batch, seed=draw_seed(generator))
-            labels = unchanged_labels(labels, sums)
-            a, b = (torch.stack(values) for values in zip(*sums.values(), strict=True))
-            samples.append(torch.stack([a, b, a / b]))
-        values, stderr = mean_over_batches(samples)
-        return Reading(
-            name="gradient_sums",
-            unit="1",
-            axes=("quantity", "layer"),
-            values=values,
-            stderr=stderr,
-            labels={"quantity": ("a", "b", "a/b"), "layer": labels or ()},
-        )
+        batches = (_gradient_sums(stand_in, layers, batch, seed=draw_seed(generator)) for batch in subject.batches())
+        return by_site("gradient_sums", batches, quantities=("a", "b", "a/b"))
 
 
 def check_select_layers(select: SelectLayers) -> None:
@@ -148,12 +135,10 @@ class _Call:
     edge: GradientEdge
 
 
-def _gradient_sums(
-    stand_in: StandIn, layers: Mapping[str, Affine], batch: Batch, *, seed: int
-) -> dict[str, tuple[Tensor, Tensor]]:
-    """The sizes a and b of every layer that runs, in that order."""
+def _gradient_sums(stand_in: StandIn, layers: Mapping[str, Affine], batch: Batch, *, seed: int) -> dict[str, Tensor]:
+    """The sizes a and b, and a/b, of every layer that runs, in that order: (3,)."""
 
-    def work(model: nn.Module) -> dict[str, tuple[Tensor, Tensor]]:
+    def work(model: nn.Module) -> dict[str, Tensor]:
         with _recording(layers) as recording:
             loss = differentiable(stand_in.loss(model, batch))
             calls = list(recording)  # checkpointed modules run again in the backward pass, and are recorded again
@@ -164,7 +149,8 @@ def _gradient_sums(
             absolute, signed = _weight_gradients(layers[call.layer], call.entered, gradient)
             before = sums.get(call.layer, (0, 0))
             sums[call.layer] = (before[0] + absolute, before[1] + signed)
-        return {layer: (absolute.mean(), signed.abs().mean()) for layer, (absolute, signed) in sums.items()}
+        sizes = {layer: (absolute.mean(), signed.abs().mean()) for layer, (absolute, signed) in sums.items()}
+        return {layer: torch.stack([a, b, a / b]) for layer, (a, b) in sizes.items()}
 
     return stand_in.run(work, seed=seed)
 

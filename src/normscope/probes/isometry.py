@@ -10,10 +10,11 @@ import torch
 from torch import Tensor
 
 from normscope.isolation import Mode, StandIn, draw_seed
+from normscope.probes.by_site import by_site
 from normscope.probes.matrices import Batched, samples_by_features, unit_scale, where_finite
 from normscope.probes.probe import Probe, check_choice, check_mode
-from normscope.probes.reading import Reading, mean_over_batches
-from normscope.probes.tap import Select, Side, check_select, sites, tap, unchanged_labels
+from normscope.probes.reading import Reading
+from normscope.probes.tap import Select, Side, check_select, sites, tap
 from normscope.probes.weights import selected_weights, weight_matrices
 from normscope.subject import Inputs, Subject
 
@@ -87,21 +88,8 @@ class IsometryGap(Probe):
             for label, weight in weight_matrices(stand_in, layers, seed=draw_seed(generator)).items():
                 gaps.add(label, unit_scale(weight), min(weight.shape), 0.0)
             return _by_layer("isometry_gap", "nats", gaps.results())
-        labels: tuple[str, ...] | None = None
-        samples = []
-        for inputs, _ in subject.batches():
-            by_site = self._of_sites(stand_in, inputs, seed=draw_seed(generator))
-            labels = unchanged_labels(labels, by_site)
-            samples.append(torch.stack(list(by_site.values())))
-        values, stderr = mean_over_batches(samples)
-        return Reading(
-            name="isometry_gap",
-            unit="nats",
-            axes=("layer",),
-            values=values,
-            stderr=stderr,
-            labels={"layer": labels or ()},
-        )
+        batches = (self._of_sites(stand_in, inputs, seed=draw_seed(generator)) for inputs, _ in subject.batches())
+        return by_site("isometry_gap", batches, unit="nats")
 
     def _of_sites(self, stand_in: StandIn, inputs: Inputs, *, seed: int) -> dict[str, Tensor]:
         """The gap at every site of one batch, by label."""
@@ -173,7 +161,7 @@ def _by_layer(name: str, unit: str, values: dict[str, Tensor]) -> Reading:
         name=name,
         unit=unit,
         axes=("layer",),
-        values=torch.stack(list(values.values())).cpu(),
+        values=torch.stack([value.cpu() for value in values.values()]),
         labels={"layer": tuple(values)},
     )
 

@@ -76,8 +76,7 @@ def _rows(stand_in: StandIn, batch: Batch, *, seed: int) -> Tensor:
     inputs, targets = batch
 
     def work(model: nn.Module) -> Tensor:
-        with torch.no_grad():
-            outputs = stand_in.outputs(model, inputs)
+        outputs = stand_in.outputs(model, inputs)
         if not isinstance(outputs, Tensor) or not outputs.is_floating_point() or outputs.ndim < 2:
             shaped = f"{outputs.dtype} of {tuple(outputs.shape)}" if isinstance(outputs, Tensor) else ""
             raise ValueError(
@@ -85,7 +84,7 @@ def _rows(stand_in: StandIn, batch: Batch, *, seed: int) -> Tensor:
                 f"{shaped or type(outputs).__name__} arrived. Let forward=lambda model, inputs: ... return them so."
             )
         leaf = outputs.detach().clone().requires_grad_()
-        loss = stand_in.subject.loss_of(leaf, copies(targets))
+        loss = stand_in.subject.loss_of(leaf.clone(), copies(targets))  # a loss may write to the outputs
         if not loss.requires_grad:
             raise ValueError(
                 "A gradient by the outputs needs a loss that depends on them, but this one does not. "

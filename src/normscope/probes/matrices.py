@@ -17,8 +17,9 @@ _PIECE = 1 << 24  # entries that wait for their turn: 128 MiB
 class Batched:
     """Collects matrices by label and applies a function to all of equal shape at once.
 
-    `function(matrices, *kind)` takes (B, rows, columns), float64, to (B, ...); matrices of another `kind` are taken in
-    another call. A thousand layers of one shape are one call, unless they need more memory than a piece.
+    `function(matrices, *kind)` takes (B, rows, columns), float64, to (B, ...); matrices of another `kind`, or on
+    another device, are taken in another call. A thousand layers of one shape are one call, unless they need more memory
+    than a piece.
     """
 
     def __init__(self, function: Callable[..., Tensor]) -> None:
@@ -28,7 +29,7 @@ class Batched:
 
     def add(self, label: str, matrix: Tensor, *kind: Hashable) -> None:
         """Take a matrix in; it is converted to float64, and not kept otherwise."""
-        key = (tuple(matrix.shape), *kind)
+        key = (tuple(matrix.shape), matrix.device, *kind)
         waiting = self._waiting.setdefault(key, {})
         waiting[label] = matrix.detach().double()
         self._results[label] = None
@@ -48,7 +49,7 @@ class Batched:
 
     def _apply(self, key: tuple[Any, ...]) -> None:
         waiting = self._waiting.pop(key)
-        _, *kind = key
+        _, _, *kind = key
         self._results.update(zip(waiting, self._function(torch.stack(list(waiting.values())), *kind), strict=True))
 
 

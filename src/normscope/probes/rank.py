@@ -10,17 +10,19 @@ import torch
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
+from normscope.curvature.batches import num_examples
 from normscope.isolation import Mode, StandIn, draw_seed
+from normscope.probes.by_site import by_site
 from normscope.probes.matrices import Batched, unit_scale, where_finite
 from normscope.probes.probe import Probe, check_choice, check_mode
-from normscope.probes.reading import Reading, mean_over_batches
+from normscope.probes.reading import Reading
 from normscope.probes.tap import Select, check_select, sites, tap, unchanged_labels
-from normscope.subject import Inputs, Subject
+from normscope.subject import Batch, Inputs, Subject
 
 Statistic: TypeAlias = Literal["rank", "cosine"]
 Precision: TypeAlias = Literal["float64", "float32"]
 
-_COLUMNS = 1 << 14  # features converted at a time
+_INPUT = "input"
 
 
 @final
@@ -43,9 +45,10 @@ class BatchRank(Probe):
         mode: "train" or "eval".
 
     Returns:
-        Reading "batch_rank" or "batch_cosine", axes ("layer",): "input" (all floating-point inputs together; absent if
-        there are none), then the sites in order of execution; standard errors over batches. NaN where a value is not
-        finite, and of the cosine of a single example or a zero one.
+        Reading "batch_rank" or "batch_cosine", axes ("layer",): "input" (all floating-point inputs together that have
+        as many rows as the first input; absent if there are none), then the sites in order of execution, of which one
+        called input is "input#1"; standard errors over batches. NaN where a value is not finite, and of the cosine of a
+        single example or a zero one.
 
     Source: Meterez et al. 2024, arXiv:2310.02012, table D1.
     """
@@ -69,28 +72,20 @@ class BatchRank(Probe):
     def measure(self, subject: Subject, *, generator: torch.Generator) -> Reading:
         """See the class."""
         stand_in = StandIn.of(subject)
-        labels: tuple[str, ...] | None = None
-        samples = []
-        for inputs, _ in subject.batches():
-            at_input = self._of_inputs(inputs)
-            by_site = self._of_sites(stand_in, inputs, seed=draw_seed(generator))
-            labels = unchanged_labels(labels, by_site)
-            samples.append(torch.stack([*at_input, *by_site.values()]))
-        values, stderr = mean_over_batches(samples)
-        with_input = ("input",) if len(values) > len(labels or ()) else ()
-        return Reading(
-            name=f"batch_{self.statistic}",
-            unit="1",
-            axes=("layer",),
-            values=values,
-            stderr=stderr,
-            labels={"layer": (*with_input, *(labels or ()))},
-        )
+        batches = (self._of_batch(stand_in, batch, seed=draw_seed(generator)) for batch in subject.batches())
+        return by_site(f"batch_{self.statistic}", batches)
 
-    def _of_inputs(self, inputs: Inputs) -> list[Tensor]:
-        leaves = [x for x in pytree.tree_leaves(inputs) if isinstance(x, Tensor) and x.is_floating_point() and x.ndim]
-        per_example = [x for x in leaves if len(x) == len(leaves[0])]
-        return list(self._statistics(self._gram(per_example).unsqueeze(0))) if leaves else []
+    def _of_batch(self, stand_in: StandIn, batch: Batch, *, seed: int) -> dict[str, Tensor]:
+        """The statistic of the inputs and at every site, by label."""
+        at_sites = self._of_sites(stand_in, batch[0], seed=seed)
+        unchanged_labels(None, at_sites)  # the inputs alone are no reading by depth
+        per_example = _per_example(batch)
+        if not per_example:
+            return at_sites
+        (at_input,) = self._statistics(self._gram(per_example).unsqueeze(0))
+        return {_INPUT: at_input} | {
+            f"{label}#1" if label == _INPUT else label: value for label, value in at_sites.items()
+        }
 
     def _of_sites(self, stand_in: StandIn, inputs: Inputs, *, seed: int) -> dict[str, Tensor]:
         """The statistic at every site of one batch, by label."""
@@ -113,8 +108,8 @@ class BatchRank(Probe):
     def _gram(self, parts: Sequence[Tensor]) -> Tensor:
         """⟨z_i, z_j⟩ up to a factor, (n, n), of examples that consist of `parts`."""
         rows = unit_scale(torch.cat([part.detach().reshape(len(part), -1) for part in parts], dim=1))
-        dtype = torch.float64 if self.precision == "float64" else torch.float32
-        return torch.stack([x.to(dtype) @ x.to(dtype).mT for x in torch.split(rows, _COLUMNS, dim=1)]).sum(0)
+        rows = rows.to(torch.float64 if self.precision == "float64" else torch.float32)
+        return rows @ rows.mT
 
     def _statistics(self, grams: Tensor) -> Tensor:
         """The statistic of each of (B, n, n): (B,), float64."""
@@ -124,6 +119,12 @@ class BatchRank(Probe):
         dtype = torch.float64 if self.precision == "float64" else torch.float32
         ranks: Tensor = torch.linalg.matrix_rank(grams.to(dtype), hermitian=True)
         return ranks.double()
+
+
+def _per_example(batch: Batch) -> list[Tensor]:
+    """The floating-point inputs that have a row for each example; what has another length is no part of an example."""
+    leaves = [leaf for leaf in pytree.tree_leaves(batch[0]) if isinstance(leaf, Tensor) and leaf.is_floating_point()]
+    return [leaf for leaf in leaves if leaf.ndim and len(leaf) == num_examples(batch)]
 
 
 def _cosines(grams: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import final
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from normscope.isolation import Mode, StandIn, copy, draw_seed
 from normscope.probes.gradients import loss_and_gradients
@@ -36,8 +36,8 @@ class RelativeLoss(Probe):
 
     Returns:
         Reading "relative_loss", axes ("step_size",), standard errors over batches. Infinite where the loss after the
-        step is infinite or no number, which is a result; NaN where the loss before it is not finite. One forward and
-        backward pass per batch and a forward pass per size.
+        step is infinite or no number, which is a result, and where only the loss before it is 0; NaN where that is not
+        finite, or both are 0. One forward and backward pass per batch and a forward pass per size.
 
     Raises:
         ValueError: no step size, or one that is not positive and finite.
@@ -66,7 +66,7 @@ class RelativeLoss(Probe):
             seed = draw_seed(generator)
             loss, gradients = loss_and_gradients(stand_in, batch, seed=seed)
             stepped = [
-                _loss(moved(stand_in, gradients, size), batch, seed=seed) if loss.isfinite() else torch.nan
+                _loss(constant(moved(stand_in, gradients, size)), batch, seed=seed) if loss.isfinite() else torch.nan
                 for size in self.step_sizes
             ]
             samples.append(torch.tensor(stepped, dtype=torch.float64) / loss.double().cpu())
@@ -91,8 +91,8 @@ class LossAlongGradient(Probe):
     .. math:: L(\theta - \eta g), \qquad \|g - g_\eta\|_2, \qquad \beta(\eta) = \frac{\|g - g_\eta\|_2}{\eta \|g\|_2}
 
     The source draws the range over η of the first (loss variation) and of the second (gradient predictiveness), and the
-    maximum over η of the third (effective smoothness); they are left to whoever reads. Where :math:`g_\eta` has about
-    the size of g and another direction, the third is about 1/η and tells the smallest step, not the network.
+    maximum over η of the third (effective smoothness); they are left to whoever reads. Where the gradient changes by
+    about its own size the third is about 1/η, and its maximum tells the smallest step, not the network.
 
     Args:
         step_sizes: η, in units of the learning rate; the direction is not normalized.
@@ -101,8 +101,8 @@ class LossAlongGradient(Probe):
     Returns:
         Reading "loss_along_gradient", axes ("quantity", "step_size") with quantities "loss" (in the loss's own unit),
         "gradient_distance" and "smoothness"; standard errors over batches. Infinite where the loss or the gradient
-        after the step is infinite or no number, which is a result; NaN where loss or gradient before it are not finite.
-        A forward and backward pass per batch and size, and one more.
+        after the step is infinite or no number, which is a result; NaN where loss or gradient before it are not finite,
+        and the smoothness where that gradient is 0. A forward and backward pass per batch and size, and one more.
 
     Raises:
         ValueError: no step size, or one that is not positive and finite.
@@ -149,7 +149,8 @@ class LossAlongGradient(Probe):
         for step in self.step_sizes:
             there, moved_gradients = loss_and_gradients(moved(stand_in, gradients, step), batch, seed=seed)
             change = gradient_norm({name: gradients[name] - moved_gradients[name] for name in gradients})
-            columns.append([_finite_or_inf(there.item()), _finite_or_inf(change), _finite_or_inf(change) / step / size])
+            smoothness = _finite_or_inf(change) / step / size if size else math.nan
+            columns.append([_finite_or_inf(there.item()), _finite_or_inf(change), smoothness])
         return torch.tensor(columns, dtype=torch.float64).T
 
 
@@ -159,13 +160,25 @@ def differentiable_stand_in(subject: Subject) -> StandIn:
 
 
 def moved(stand_in: StandIn, gradients: Mapping[str, Tensor], step: float) -> StandIn:
-    """The stand-in at θ - step g, in the parameters that g has; a parameter requires a gradient where it did."""
+    """The stand-in at θ - step g, in the parameters that g has; a parameter requires a gradient where it did.
+
+    A step of 0 leaves them as they are, also where the gradient is not finite.
+    """
     parameters = {}
     for name, parameter in stand_in.parameters.items():
         there = copy(parameter)
-        if name in gradients:
+        if name in gradients and step:
             there.sub_(gradients[name], alpha=step)
         parameters[name] = there.requires_grad_(parameter.requires_grad)
+    return StandIn(subject=stand_in.subject, parameters=parameters, dtype=stand_in.dtype)
+
+
+def constant(stand_in: StandIn) -> StandIn:
+    """The stand-in with parameters that require no gradient, so that a forward pass records none by them.
+
+    Not `torch.no_grad`, under which a model that differentiates within its forward (a force, a residual) raises.
+    """
+    parameters = {name: parameter.detach() for name, parameter in stand_in.parameters.items()}
     return StandIn(subject=stand_in.subject, parameters=parameters, dtype=stand_in.dtype)
 
 
@@ -203,12 +216,7 @@ def step_labels(sizes: tuple[float, ...]) -> tuple[str, ...]:
 
 def _loss(stand_in: StandIn, batch: Batch, *, seed: int) -> float:
     """The loss on the batch, infinite where it is no number."""
-
-    def work(model: nn.Module) -> Tensor:
-        with torch.no_grad():
-            return stand_in.loss(model, batch)
-
-    return _finite_or_inf(stand_in.run(work, seed=seed).item())
+    return _finite_or_inf(stand_in.run(lambda model: stand_in.loss(model, batch), seed=seed).item())
 
 
 def _finite_or_inf(value: float) -> float:

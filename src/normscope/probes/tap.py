@@ -14,6 +14,7 @@ from torch.nn.modules.conv import _ConvNd
 
 Select: TypeAlias = Callable[[str, nn.Module], bool] | Literal["last"] | None
 Side: TypeAlias = Literal["output", "input"]
+Arguments: TypeAlias = tuple[tuple[Any, ...], dict[str, Any]]
 
 TORCH_NORMS: tuple[type[nn.Module], ...] = (_NormBase, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)
 TORCH_AFFINES: tuple[type[nn.Module], ...] = (nn.Linear, _ConvNd)
@@ -72,11 +73,17 @@ def sites(model: nn.Module, select: Select = None) -> dict[str, nn.Module]:
 
 
 def channel_axis(site: nn.Module, ndim: int) -> int:
-    """The axis of the channels: as the site says or its class tells, else 1 of images and the last of anything else."""
+    """The axis of the channels: as the site says or its class tells, else 1 of images and volumes, else the last.
+
+    A layer norm over three or more axes is taken to be one of (C, H, W), over fewer of features.
+    """
     declared = getattr(site, "channel_dim", None)
     if isinstance(declared, int):
         return declared % ndim
-    if ndim == 4 and not isinstance(site, nn.LayerNorm | nn.RMSNorm | nn.Linear):
+    if isinstance(site, nn.LayerNorm | nn.RMSNorm):
+        axes = len(site.normalized_shape)
+        return ndim - axes if axes > 2 else ndim - 1
+    if ndim > 3 and not isinstance(site, nn.Linear):
         return 1
     return 1 if isinstance(site, _NormBase | nn.GroupNorm | _ConvNd) else ndim - 1
 
@@ -89,7 +96,7 @@ def tap(
 
     Labels are the names; a module that runs again within the block is `name#2`, `name#3`, and so on. What `visit` sees
     may be overwritten in place by the next layer: keep a copy, not the tensor. With side "input" it sees the module's
-    first argument, before the module runs, in the same way.
+    first argument, by position or, where there is none, by keyword, before the module runs, in the same way.
 
     Raises:
         TypeError: what it would see is not one floating-point tensor.
@@ -110,16 +117,19 @@ def tap(
     def leave(name: str, _module: nn.Module, _args: Any, output: Any) -> Tensor | None:
         return see(name, output)
 
-    def enter(name: str, _module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...] | None:
-        instead = see(name, args[0] if args else None)
-        return None if instead is None else (instead, *args[1:])
+    def enter(name: str, _module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Arguments | None:
+        keyword = None if args else next(iter(kwargs), None)
+        instead = see(name, args[0] if args else kwargs.get(keyword) if keyword else None)
+        if instead is None:
+            return None
+        return (args, {**kwargs, keyword: instead}) if keyword else ((instead, *args[1:]), kwargs)
 
     with contextlib.ExitStack() as stack:
         for name, module in modules.items():
             if side == "output":
                 stack.callback(module.register_forward_hook(partial(leave, name)).remove)
             else:
-                stack.callback(module.register_forward_pre_hook(partial(enter, name)).remove)
+                stack.callback(module.register_forward_pre_hook(partial(enter, name), with_kwargs=True).remove)
         yield
 
 

@@ -195,8 +195,10 @@ def _square_weights(subject: Subject, select: Select, *, seed: int) -> dict[str,
     for label, weight in weight_matrices(StandIn.of(subject), layers, seed=seed).items():
         if weight.shape[0] != weight.shape[1]:
             continue
-        names = layers.get(label, (label,))  # a layer without an attribute `weight` gives parameters by their names
-        if len(names) > 1:
+        # A layer without an attribute `weight` gives parameters by their names.
+        names = layers.get(label, (label,))
+        made = label in layers and [name.rpartition(".")[2] for name in names] != ["weight"]
+        if made:
             raise ValueError(
                 f"A gradient is split where the weight is a parameter, but {label!r} makes its weight of "
                 f"{', '.join(names)}. Leave it out by select=lambda name, module: ..."

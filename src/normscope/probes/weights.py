@@ -5,9 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from torch import Tensor, nn
+from torch.nn.utils.prune import BasePruningMethod
+from torch.nn.utils.spectral_norm import SpectralNorm
+from torch.nn.utils.weight_norm import WeightNorm
 
 from normscope.isolation import StandIn, copy
 from normscope.probes.tap import TORCH_NORMS, Select, is_normalizer_site
+
+# Forward pre-hooks of torch that make an attribute `weight` when the layer runs; until then it is that of the last run.
+_MAKES_A_WEIGHT = (WeightNorm, SpectralNorm, BasePruningMethod)
 
 
 def layer_weights(model: nn.Module) -> dict[str, tuple[str, ...]]:
@@ -53,7 +59,8 @@ def selected_weights(model: nn.Module, select: Select) -> dict[str, tuple[str, .
 def weight_matrices(stand_in: StandIn, layers: Mapping[str, tuple[str, ...]], *, seed: int) -> dict[str, Tensor]:
     """The weight of each layer as a matrix, by label: (out, in) of a linear layer, (out, in * k * k) of a convolution.
 
-    What a parametrization makes is the weight, not what it is made of. A layer without an attribute `weight`, such as a
+    What a parametrization, or a hook of torch's older ways to normalize and to prune weights, makes is the weight, not
+    what it is made of. A layer without an attribute `weight`, such as a
     recurrent or attention layer, gives each of its parameters by the name of that.
     """
 
@@ -61,6 +68,9 @@ def weight_matrices(stand_in: StandIn, layers: Mapping[str, tuple[str, ...]], *,
         modules = {name or type(model).__name__: module for name, module in model.named_modules()}
         matrices: dict[str, Tensor] = {}
         for label, names in layers.items():
+            for hook in modules[label]._forward_pre_hooks.values():
+                if isinstance(hook, _MAKES_A_WEIGHT):
+                    hook(modules[label], ())
             weight = getattr(modules[label], "weight", None)
             if isinstance(weight, Tensor) and weight.ndim > 1:
                 matrices[label] = copy(weight.flatten(1))

@@ -39,8 +39,8 @@ def backward_identity(scene: Scene, model: nn.Module, step: int) -> None:
               - \frac1m \langle 1, g \rangle^2 - \frac1m \langle g, \hat y \rangle^2 \Big),
 
     while the theorem bounds the left side by the right one with :math:`1 / \sqrt m` in the last term. Written are, by
-    site, "error", the mean over channels of the identity's relative error, and "violated", the share of channels whose
-    left side exceeds the printed bound by more than a thousandth.
+    site, "error", the mean of the identity's relative error over channels that have a gradient, and "violated", the
+    share of all channels whose left side exceeds the printed bound by more than a thousandth.
 
     Raises:
         ValueError: the network has no such site.
@@ -97,7 +97,8 @@ def _sides(call: _Call, gradient: Tensor) -> dict[str, float]:
     measured = left.square().sum(1)
     exact = factor * (squares - ones / count - along / count)
     printed = factor * (squares - ones / count - along / math.sqrt(count))
+    alive = measured > 0  # a ReLU that is off for the whole batch sends nothing back
     return {
-        "error": ((measured - exact).abs() / measured).mean().item(),
+        "error": ((measured - exact).abs() / measured)[alive].mean().item(),
         "violated": (measured > printed + _ROUNDING * measured).double().mean().item(),
     }

@@ -78,7 +78,8 @@ def weight_gradient_norm(
 ) -> None:
     """Natural log of the norm of the loss's gradient by each layer's weight.
 
-    With theory: its growth, where there is one, from the value measured at the last hidden layer back.
+    With theory: its growth, where there is one, from the value measured at the last hidden layer back to the second, as
+    the first weight has the shape of the data, which its gradient's norm goes with.
     """
     on = subject(scene, model, step, samples=samples, repeated=repeated)
     growth = _growth(scene, samples) if theory else None
@@ -89,7 +90,7 @@ def weight_gradient_norm(
     if growth is None:
         return
     start = dict(zip(places.numbers, reading.values.tolist(), strict=True))[len(growth)]
-    for number in (number for number in places.numbers if number <= len(growth)):
+    for number in (number for number in places.numbers if 2 <= number <= len(growth)):
         value = start + growth[number - 1 : -1].sum().item()
         scene.rows.add("theory.weight_gradient_norm", "log_norm", value, step=step, depth=number, unit="nats")
 
@@ -105,7 +106,10 @@ def explosion_rate(
     repeated: int = 0,
     theory: bool = False,
 ) -> None:
-    """Growth of log gradient norms per layer, over the `gap` layers that end at each; with theory's, if it has one."""
+    """Growth of log gradient norms per layer, over the `gap` layers that end at each.
+
+    With theory's, if it has one, where these begin behind the first weight, which has the shape of the data.
+    """
     on = subject(scene, model, step, samples=samples, repeated=repeated)
     reading = probes.ExplosionRate(gap=gap)(on, generator=scene.generator(step))
     rates = dict(zip(reading.labels["layer"], reading.values.tolist(), strict=True))
@@ -114,7 +118,7 @@ def explosion_rate(
     for number, layer in zip(places.numbers, places.names, strict=True):
         if layer in rates:
             scene.rows.add(reading.name, "rate", rates[layer], step=step, layer=layer, depth=number, unit=reading.unit)
-        if layer in rates and growth is not None and number <= len(growth):
+        if layer in rates and growth is not None and gap + 2 <= number <= len(growth):
             mean = growth[number - gap - 1 : number - 1].mean().item()
             scene.rows.add("theory.explosion_rate", "rate", mean, step=step, depth=number, unit=reading.unit)
 
@@ -145,6 +149,9 @@ def batch_rank(
     """Rank of the Gram matrix of the inputs, as `rank_float64` or `rank_float32`, and their mean cosine, as `cosine`.
 
     Means over so many batches, with standard errors. Of `raw` inputs the names begin with raw.
+
+    Raises:
+        ValueError: the inputs are no real numbers.
     """
     on = subject(scene, model, step, samples=samples, repeated=repeated, batches=batches, raw=raw)
     unit = "raw_" if raw else ""
@@ -152,6 +159,8 @@ def batch_rank(
     for statistic, name in names.items():
         probe = probes.BatchRank(statistic=statistic, precision=precision, select="last")
         reading = probe(on, generator=scene.generator(step))
+        if reading.labels["layer"][0] != "input":
+            raise ValueError(f"the rank of inputs is that of real numbers, got {on.batch[0].dtype}; choose other data.")
         stderr = math.nan if reading.stderr is None else reading.stderr[0].item()
         scene.rows.add(reading.name, name, reading.values[0].item(), step=step, layer="input", stderr=stderr)
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from normscope import probes
 from normscope.study.building import cast, cross_entropy
-from normscope.study.depth_theory import growth
+from normscope.study.depth_theory import describes_gap, growth, has_orthogonal_weights
 from normscope.study.experiment import Experiment, Measurement
 from normscope.study.measuring import Scene
 
@@ -63,28 +63,60 @@ def check(experiment: Experiment, measurement: Measurement, *, available: int) -
     """Refuse a batch that cannot be drawn, or has too few samples for the theory asked for.
 
     Raises:
-        ValueError: fewer than 2 samples or more than are `available`, none that is no copy, a share that is none;
-            theory of the isometry gap with fewer different samples than units, of Gaussian weights with fewer than 3.
+        ValueError: fewer than 2 samples or more than are `available`, none that is no copy, a share that is none or
+            that samples are asked for beside; a gap after aligned weights, or theory of orthogonal weights, with fewer
+            different samples than units; theory of Gaussian weights with fewer than 3 or with copies; theory of the
+            isometry gap of a network that it is not about.
     """
     if measurement.probe not in _ON_SUCH_BATCHES:
         return
     options, width = measurement.options, experiment.model.options.get("width")
-    share, repeated = options.get("near_identity"), options.get("repeated", 0)
+    share, samples, repeated = options.get("near_identity"), options.get("samples"), options.get("repeated", 0)
     if share is not None and (not isinstance(share, int | float) or not 0 <= share < 1):
         raise ValueError(f"near_identity is a share of at least 0 and below 1, got {share}.")
-    size = width if share is not None else options.get("samples") or experiment.batch_size
+    if share is not None and (samples is not None or repeated):
+        raise ValueError(
+            f"near_identity makes the whole batch, got samples={samples} and repeated={repeated} beside it; leave out "
+            "the one or the other."
+        )
+    size = width if share is not None else experiment.batch_size if samples is None else samples
     if not isinstance(size, int) or not 2 <= size <= available:
         raise ValueError(f"samples must lie between 2 and the {available} training examples, got {size}.")
     if not isinstance(repeated, int) or not 0 <= repeated < size:
         raise ValueError(f"repeated must lie between 0 and {size - 1} where there are {size} samples, got {repeated}.")
-    if not options.get("theory"):
+    if measurement.probe == "aligned_isometry_gap":
+        _require_rank("the gap after aligned weights", size - repeated, width)
+    if options.get("theory"):
+        _check_theory(experiment, measurement, size=size, repeated=repeated)
+
+
+def _check_theory(experiment: Experiment, measurement: Measurement, *, size: int, repeated: int) -> None:
+    """Refuse theory of another network than the experiment's, or of another batch."""
+    width = experiment.model.options.get("width")
+    if measurement.probe == "isometry_gap":
+        if measurement.options.get("of", "activations") != "activations" or not describes_gap(experiment):
+            raise ValueError(
+                "the theory of the isometry gap is of activations of deep_mlp with orthogonal weights, the identity as "
+                f"activation and a norm over the batch that subtracts nothing, got {experiment.model.family} with "
+                f"{experiment.norm.label}; leave theory out."
+            )
+        _require_rank("the theory of the isometry gap", size - repeated, width)
+    elif growth(experiment, size) is None:
         return
-    if measurement.probe != "isometry_gap":
-        growth(experiment, size)
-    elif isinstance(width, int) and size - repeated < width:
+    elif has_orthogonal_weights(experiment):
+        _require_rank("the theory of gradients through orthogonal weights", size - repeated, width)
+    elif repeated:
         raise ValueError(
-            "the theory of the isometry gap needs at least as many different samples as the network has units, "
-            f"{width}, got {size - repeated}; raise samples, lower width, or leave theory out."
+            f"the theory of gradients through Gaussian weights needs samples that all differ, got {repeated} copies; "
+            "leave out repeated, or theory."
+        )
+
+
+def _require_rank(what: str, different: int, width: object) -> None:
+    if isinstance(width, int) and different < width:
+        raise ValueError(
+            f"{what} needs at least as many different samples as the network has units, {width}, got {different}; "
+            "raise samples, lower width, or leave it out."
         )
 
 

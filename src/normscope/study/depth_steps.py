@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from normscope import linalg, probes
-from normscope.probes.tap import sites, tap
+from normscope.probes.tap import sites
+from normscope.study import depth_theory
 from normscope.study.building import cross_entropy
 from normscope.study.depth import Places
 from normscope.study.depth_batches import subject
@@ -31,8 +32,9 @@ def normalizer_jacobian(
 ) -> None:
     r"""Log of the operator norm of a normalization's Jacobian at what enters the site, by its products with vectors.
 
-    With theory for rows that divide each feature by its norm over the batch: the norm is
-    :math:`1 / \min_i \|Z_i\|`, Z_i a feature over the batch, and at most :math:`\lambda_{\min}(Z Z^\top)^{-1/2}`.
+    With theory for rows that divide each feature by its norm over the batch and do nothing else: the norm is
+    :math:`1 / \min_i \|Z_i\|`, Z_i a feature over the batch, and at most :math:`\lambda_{\min}(Z Z^\top)^{-1/2}`;
+    both times :math:`\sqrt n` where they divide by the root mean square.
 
     Raises:
         ValueError: a site keeps running statistics, so that it is more than a function of the batch.
@@ -40,14 +42,13 @@ def normalizer_jacobian(
     Source: Meterez et al. 2024, arXiv:2310.02012, appendix C.
     """
     on = subject(scene, model, step, samples=samples, repeated=repeated, near_identity=near_identity)
-    for number, name, site, values in _entering(on, layers):
+    for number, name, site, values in _entering(on, layers, scene.generator(step)):
         found = linalg.top_eigenpairs(_Squared(site, values), k=1, generator=scene.generator(step), tolerance=1e-4)
-        least = _least_singular_value(values)
-        numbers = {
-            ("normalizer_jacobian", "log_norm"): 0.5 * math.log(found.values[0].item()),
-            ("theory.normalizer_jacobian", "log_norm"): -math.log(torch.linalg.vector_norm(values, dim=0).min()),
-            ("theory.normalizer_jacobian", "bound"): -math.log(least) if least > 0 else math.inf,
-        }
+        numbers = {("normalizer_jacobian", "log_norm"): 0.5 * math.log(found.values[0].item())}
+        size = depth_theory.norm_over_batch(scene.experiment, len(values))
+        if size is not None:
+            least = {"log_norm": torch.linalg.vector_norm(values, dim=0).min(), "bound": _least_singular_value(values)}
+            numbers |= {("theory.normalizer_jacobian", kind): (size / z).log().item() for kind, z in least.items()}
         for (probe, kind), value in numbers.items():
             scene.rows.add(probe, kind, value, step=step, layer=name, depth=number, unit="nats")
 
@@ -69,7 +70,7 @@ def aligned_isometry_gap(
     Source: Meterez et al. 2024, arXiv:2310.02012, corollary A.3.
     """
     on = subject(scene, model, step, samples=samples, repeated=repeated, near_identity=near_identity)
-    for number, name, site, values in _entering(on, layers):
+    for number, name, site, values in _entering(on, layers, scene.generator(step)):
         _, _, features = torch.linalg.svd(values, full_matrices=False)  # of the transpose: (samples, features)
         turned = probes.Subject(site, cross_entropy, (values @ features.mT, on.batch[1]))
         reading = probes.IsometryGap(select=lambda _name, _module: True)(turned, generator=scene.generator(step))
@@ -105,24 +106,22 @@ class _Squared:
         return product.flatten().detach()
 
 
-def _entering(on: probes.Subject, layers: str) -> list[tuple[int, str, nn.Module, Tensor]]:
+def _entering(on: probes.Subject, layers: str, generator: torch.Generator) -> list[tuple[int, str, nn.Module, Tensor]]:
     """Number, name, a copy of the site in train mode, and what enters it in float64: (samples, features)."""
-    twin = copy.deepcopy(on.model).train()
-    every = sites(twin)
-    places, found = Places.of(every, layers), dict[str, Tensor]()
+    every = sites(on.model)
+    places = Places.of(every, layers)
     wanted = {name: every[name] for name in places.names}
-    with torch.no_grad(), tap(wanted, lambda name, value: found.update({name: value.double().clone()}), side="input"):
-        on.outputs(twin, on.batch[0])
     for name, site in wanted.items():
         if tracks_running_statistics(site):
             raise ValueError(f"the site {name} keeps running statistics; ask for it with a row that has none, as bnl2.")
+    found = depth_theory.entering(on, wanted, generator)
     return [
-        (number, name, wanted[name].double(), found[name])
+        (number, name, copy.deepcopy(wanted[name]).train().double(), found[name])
         for number, name in zip(places.numbers, places.names, strict=True)
     ]
 
 
-def _least_singular_value(values: Tensor) -> float:
+def _least_singular_value(values: Tensor) -> Tensor:
     """Of (samples, features) as a map from features: 0 where there are fewer samples than features."""
     samples, features = values.shape
-    return float(torch.linalg.svdvals(values)[-1]) if samples >= features else 0.0
+    return torch.linalg.svdvals(values)[-1] if samples >= features else values.new_zeros(())

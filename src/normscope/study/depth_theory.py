@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import copy
+import math
+from collections.abc import Mapping
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from normscope import theory
+from normscope import Normalizer, isolation, theory
 from normscope.probes import IsometryGap, Subject
 from normscope.probes.tap import sites, tap
 from normscope.study.building import row
@@ -18,23 +19,49 @@ from normscope.study.experiment import Experiment
 def growth(experiment: Experiment, samples: int) -> Tensor | None:
     r"""Growth of log gradient norms in each hidden layer of a `deep_mlp`, going back: (depth,), nats, float64.
 
-    The rate of its activation at the layer's gain, plus that of Gaussian weights where it has them. None for another
-    family, and for ReLU where no mean is subtracted over the batch, which theory does not describe.
+    The rate of its activation at the layer's gain, plus that of Gaussian weights where it has them. Division by the
+    norm over the batch, in place of the root mean square, makes the gain smaller by :math:`\sqrt n`. None for what
+    theory does not describe: another family, a norm that is not of the second moment over the batch, switches, and ReLU
+    where no mean is subtracted.
 
     Raises:
         ValueError: Gaussian weights with too few samples for a finite rate, or a gain outside of theory's range.
     """
-    if experiment.model.family != "deep_mlp":
+    normalizer, options = row(experiment.norm), _options(experiment)
+    if experiment.model.family != "deep_mlp" or experiment.switches or not _of_second_moment(normalizer):
         return None
-    options: dict[str, Any] = {"weights": "orthogonal", "activation": "identity", "gain": 1.0, "gain_exponent": 0.0}
-    options |= experiment.model.options
     depth, activation = int(options["depth"]), str(options["activation"])
     gain, exponent = float(options["gain"]), float(options["gain_exponent"])
-    centered = row(experiment.norm).mean == "batch"
+    centered = normalizer.mean == "batch"
     if activation == "relu" and not centered:
         return None
+    if normalizer.divisor == "norm":
+        gain /= math.sqrt(samples)
     by_weights = 0.0 if options["weights"] == "orthogonal" else theory.gaussian_growth(samples, centered=centered)
     return _by_activation(activation, gain, exponent, depth) + by_weights
+
+
+def norm_over_batch(experiment: Experiment, samples: int) -> float | None:
+    r"""What the norm of each feature over a batch is after a normalization, where that is all it does to the feature.
+
+    1, or :math:`\sqrt n` of a root mean square; None for rows that do something else, and with switches.
+    """
+    normalizer = row(experiment.norm)
+    if experiment.switches or normalizer.mean is not None or not _of_second_moment(normalizer):
+        return None
+    return 1.0 if normalizer.divisor == "norm" else math.sqrt(samples)
+
+
+def describes_gap(experiment: Experiment) -> bool:
+    """Whether the theory of the isometry gap is of its network: linear, orthogonal weights, nothing subtracted."""
+    options = _options(experiment)
+    linear = options["activation"] == "identity" and options["weights"] == "orthogonal"
+    return experiment.model.family == "deep_mlp" and linear and norm_over_batch(experiment, 1) is not None
+
+
+def has_orthogonal_weights(experiment: Experiment) -> bool:
+    """Whether the weights of a `deep_mlp` are drawn orthogonal."""
+    return bool(_options(experiment)["weights"] == "orthogonal")
 
 
 def gaps(subject: Subject, generator: torch.Generator) -> dict[str, dict[int, float]]:
@@ -49,9 +76,14 @@ def gaps(subject: Subject, generator: torch.Generator) -> dict[str, dict[int, fl
     * expected: corollary 4's bound on its expectation, from the eigenvalues of what leaves site l - 2 (and, rotated,
       enters site l - 1).
     """
-    entering = _entering(subject)
+    entered = entering(subject, sites(subject.model), generator)
+    values = torch.stack(list(entered.values()))  # (sites, samples, features)
     measured = IsometryGap(side="input")(subject, generator=generator).values.tolist()
-    first, count, width = measured[0], len(entering), entering[0].shape[1]
+    first, (count, _, width) = measured[0], values.shape
+    norms = torch.linalg.vector_norm(values, dim=1)
+    norms = norms / norms.square().mean(1, keepdim=True).sqrt()  # the gap is free of scale
+    eigenvalues = torch.linalg.svdvals(values).square()
+    eigenvalues = eigenvalues / eigenvalues.mean(1, keepdim=True)
     bound = theory.isometry_gap_bound(first, width, count - 1).tolist()
     rate = theory.isometry_gap_rate(width)
     found = {
@@ -60,14 +92,46 @@ def gaps(subject: Subject, generator: torch.Generator) -> dict[str, dict[int, fl
         "recursion": {},
         "expected": {},
     }
-    for place, (values, gap) in enumerate(zip(entering[:-1], measured[:-1], strict=True), start=2):
-        norms = torch.linalg.vector_norm(values, dim=0)
-        norms = norms / norms.square().mean().sqrt()  # the gap is free of scale
-        found["recursion"][place] = theory.isometry_gap_after(gap, norms)
+    for place in range(2, count + 1):
+        before = place - 2  # sites count from 1
+        found["recursion"][place] = theory.isometry_gap_after(measured[before], norms[before])
         if place > 2:  # corollary 4 is about what a normalization has left
-            eigenvalues = torch.linalg.svdvals(values).square()
-            found["expected"][place] = theory.expected_gap_bound(eigenvalues / eigenvalues.mean())
+            found["expected"][place] = theory.expected_gap_bound(eigenvalues[before])
     return found
+
+
+def entering(subject: Subject, modules: Mapping[str, nn.Module], generator: torch.Generator) -> dict[str, Tensor]:
+    """What enters each of some sites in train mode, in order of execution: (samples, features), float64.
+
+    Raises:
+        ValueError: a site is given something other than a feature vector for each sample.
+    """
+    found: dict[str, Tensor] = {}
+
+    def read(name: str, value: Tensor) -> None:
+        if value.ndim != 2:
+            raise ValueError(
+                f"what enters a site is read as samples and features, got the shape {tuple(value.shape)} at {name}; "
+                "choose the family deep_mlp."
+            )
+        found[name] = isolation.copy(value, torch.float64)
+
+    seed = isolation.draw_seed(generator)
+    with isolation.isolated(subject, mode="train", seed=seed), tap(modules, read, side="input"):
+        isolation.StandIn.of(subject).forward(subject.batch[0], seed=seed)
+    return found
+
+
+def _options(experiment: Experiment) -> dict[str, Any]:
+    """A `deep_mlp`'s, with the constructor's defaults."""
+    defaults = {"weights": "orthogonal", "activation": "identity", "gain": 1.0, "gain_exponent": 0.0}
+    return defaults | experiment.model.options
+
+
+def _of_second_moment(normalizer: Normalizer) -> bool:
+    """Whether features are divided by the root of their second moment over the batch, about their mean or not."""
+    over_batch = normalizer.scale == "batch" and normalizer.mean in (None, "batch")
+    return over_batch and normalizer.divisor in ("std", "rms", "norm")
 
 
 def _by_activation(activation: str, gain: float, exponent: float, depth: int) -> Tensor:
@@ -76,12 +140,3 @@ def _by_activation(activation: str, gain: float, exponent: float, depth: int) ->
     gains = [gain * layer**-exponent for layer in range(1, depth + 1)]
     rates = {value: theory.activation_growth(activation, value) for value in dict.fromkeys(gains)}
     return torch.tensor([rates[value] for value in gains], dtype=torch.float64)
-
-
-def _entering(subject: Subject) -> list[Tensor]:
-    """What enters each site in train mode, (samples, features) in float64; a copy of the model is run."""
-    found: list[Tensor] = []
-    twin = copy.deepcopy(subject.model).train()
-    with torch.no_grad(), tap(sites(twin), lambda _label, value: found.append(value.double().clone()), side="input"):
-        subject.outputs(twin, subject.batch[0])
-    return found

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from normscope import probes
 from normscope.isolation import draw_seed, isolated
 from normscope.probes.gradients import parameter_gradients
-from normscope.probes.step import differentiable_stand_in, gradient_norm
+from normscope.probes.step import check_learning_rate, differentiable_stand_in, gradient_norm
 from normscope.study import seeds
 from normscope.study.building import cast, data_loss
 from normscope.study.measuring import Scene
@@ -24,22 +24,27 @@ def gradient_noise(
     "sampled" is the mean over so many minibatches drawn without replacement from the first `examples` of training, g
     being the gradient over all of these; `theory.gradient_noise` has its exact value and the bound α² C / B, and
     "variance" is C. The column `layer` holds the rate and `depth` the size.
+
+    Raises:
+        ValueError: a rate that is not positive and finite; a size as the probe refuses it.
     """
+    for text in lrs.split():
+        check_learning_rate(float(text))
     counts = tuple(int(size) for size in sizes.split())
     train = scene.dataset.train
     inputs = cast(train.inputs[:examples], scene.experiment)
     subject = probes.Subject(model, data_loss, (inputs, train.targets[:examples]))
+    probe = probes.GradientNoise(lr=1.0, batch_sizes=counts, mode="eval")  # the rate is a factor
+    reading = probe(subject, generator=scene.generator(step))
+    variance, *of_unit_rate = reading.values.tolist()
+    scene.rows.add("gradient_noise", "variance", variance[0], step=step)
     for place, text in enumerate(lrs.split()):
-        generator = seeds.generator(scene.experiment.seed, "probe", step, place)
-        probe = probes.GradientNoise(lr=float(text), batch_sizes=counts, mode="eval")
-        variance, bound, exact = probe(subject, generator=generator).values.tolist()
-        if place == 0:
-            scene.rows.add("gradient_noise", "variance", variance[0], step=step)
-        for size, with_replacement, without in zip(counts, bound, exact, strict=True):
-            for name, value in (("bound", with_replacement), ("without_replacement", without)):
-                scene.rows.add("theory.gradient_noise", name, value, step=step, layer=text, depth=size)
-        for size, noise in zip(counts, _sampled(subject, counts, draws, generator), strict=True):
-            squares = float(text) ** 2 * noise
+        square, generator = float(text) ** 2, seeds.generator(scene.experiment.seed, "probe", step, place)
+        for name, noises in zip(reading.labels["quantity"][1:], of_unit_rate, strict=True):
+            for size, noise in zip(counts, noises, strict=True):
+                scene.rows.add("theory.gradient_noise", name, square * noise, step=step, layer=text, depth=size)
+        for size, sampled in zip(counts, _sampled(subject, counts, draws, generator), strict=True):
+            squares = square * sampled
             stderr = squares.std().item() / math.sqrt(draws) if draws > 1 else math.nan
             scene.rows.add(
                 "gradient_noise", "sampled", squares.mean().item(), step=step, layer=text, depth=size, stderr=stderr

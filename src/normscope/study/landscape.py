@@ -48,7 +48,13 @@ def channel_moments(
 def channel_moments_along_step(
     scene: Scene, model: nn.Module, step: int, *, modules: str, lr: float, points: int, source: From = "probe"
 ) -> None:
-    """Each channel's mean and variance at so many even shares of one step; the column `layer` is layer@share."""
+    """Each channel's mean and variance at so many even shares of one step; the column `layer` is layer@share.
+
+    Raises:
+        ValueError: fewer than two points.
+    """
+    if points < 2:
+        raise ValueError(f"points must be at least 2, the beginning and the end of the step, got {points}.")
     fractions = tuple(round(i / (points - 1), 6) for i in range(points))
     probe = probes.ChannelMomentsAlongStep(lr=lr, fractions=fractions, select=chosen(model, modules))
     reading = probe(_subject(scene, model, step, source), generator=scene.generator(step))
@@ -71,8 +77,7 @@ def loss_along_gradient(
 ) -> None:
     """Loss, distance of the gradient and effective smoothness along the gradient, by the size of the step.
 
-    `theory.loss_along_gradient` is 1/η, where the smoothness saturates: the gradient after the step has the size of
-    that before it, in another direction.
+    `theory.loss_along_gradient` is 1/η, where the smoothness saturates: the gradient changes by its own size.
     """
     probe = probes.LossAlongGradient(step_sizes=step_sizes(low, high, points))
     reading = probe(_subject(scene, model, step, source), generator=scene.generator(step))
@@ -97,8 +102,10 @@ def logit_gradients(scene: Scene, model: nn.Module, step: int, *, source: From =
     for image, row in enumerate(reading.values.tolist(), start=1):
         for name, value in zip(reading.labels["class"], row, strict=True):
             scene.rows.add(reading.name, "gradient", value, step=step, layer=name, depth=image, unit=reading.unit)
-    for image, target in enumerate(subject.batch[1].tolist(), start=1):
-        scene.rows.add(reading.name, "target", target, step=step, depth=image)
+    targets = subject.batch[1]
+    if not targets.is_floating_point():  # real targets are no classes
+        for image, target in enumerate(targets.flatten().tolist(), start=1):
+            scene.rows.add(reading.name, "target", target, step=step, depth=image)
     similarity = probes.LogitGradients(statistic="similarity")
     write_reading(scene.rows, similarity(subject, generator=scene.generator(step)), "cosine", step=step)
 

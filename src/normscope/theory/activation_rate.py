@@ -109,10 +109,10 @@ def _growth(activation: str, gains: Tensor) -> Tensor:
     function, slope = _ACTIVATIONS[activation]
     nodes, weights = _gauss()
     u = gains.unsqueeze(-1) * nodes  # (K, nodes)
-    values = function(u)
+    values = function(u) / gains.unsqueeze(-1)  # of unit size at small gains too, whose squares would underflow
     means = values @ weights
     variances = (values - means.unsqueeze(-1)).square() @ weights
-    return 0.5 * (gains.square() * (slope(u).square() @ weights) / variances).log()
+    return 0.5 * ((slope(u).square() @ weights) / variances).log()
 
 
 @functools.cache

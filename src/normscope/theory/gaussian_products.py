@@ -28,7 +28,7 @@ _LOG_SMALLEST = -745.0
 
 
 def fuss_catalan_density(y: Tensor, factors: int) -> Tensor:
-    r"""The density :math:`\rho(y)` of squared singular values; 0 outside [0, edge], infinite at 0.
+    r"""The density :math:`\rho(y)` of squared singular values; 0 outside [0, edge], infinite at 0, NaN of NaN.
 
     :math:`\rho \sim y^{-M/(M+1)}` at 0, and a square root at the edge :math:`(M+1)^{M+1} / M^M`.
 
@@ -41,11 +41,11 @@ def fuss_catalan_density(y: Tensor, factors: int) -> Tensor:
     """
     y = _checked(y, factors)
     density = _imaginary_part(_complement(y, factors), factors) / (math.pi * y)
-    return torch.where(y == 0, torch.inf, torch.where(_inside(y, factors), density, 0.0))
+    return torch.where(y == 0, torch.inf, torch.where(_inside(y, factors), density, _beyond(y, 0.0)))
 
 
 def fuss_catalan_cdf(y: Tensor, factors: int) -> Tensor:
-    r"""The share of squared singular values below y.
+    r"""The share of squared singular values below y; NaN of NaN.
 
     .. math:: F(y) = 1 - \frac{(M+1) \varphi}{\pi} + M y \, \rho(y)
 
@@ -62,7 +62,7 @@ def fuss_catalan_cdf(y: Tensor, factors: int) -> Tensor:
     y = _checked(y, factors)
     psi = _complement(y, factors)  # (M + 1) phi = pi - (M + 1) psi
     share = ((factors + 1) * psi + factors * _imaginary_part(psi, factors)) / math.pi
-    return torch.where(_inside(y, factors), share, (y > 0).double())
+    return torch.where(_inside(y, factors), share, _beyond(y, 1.0))
 
 
 def singular_value_density(s: Tensor, factors: int) -> Tensor:
@@ -76,9 +76,10 @@ def singular_value_density(s: Tensor, factors: int) -> Tensor:
         ValueError: `factors` is less than 1.
     """
     s = _checked(s, factors)
-    density = torch.where(s < 0, 0.0, 2 * s * fuss_catalan_density(s.square(), factors))
+    density = 2 * s * fuss_catalan_density(s.square(), factors)
     # Where s^2 is 0 the product is 0 times infinity.
-    return torch.where(s.square() > 0, density, 2 / math.pi if factors == 1 else torch.inf)
+    density = torch.where(s.square() == 0, 2 / math.pi if factors == 1 else torch.inf, density)
+    return torch.where(s < 0, 0.0, density)
 
 
 def largest_singular_value(factors: int) -> float:
@@ -134,11 +135,16 @@ def _complement(y: Tensor, factors: int) -> Tensor:
 
 
 def _edge(factors: int) -> float:
-    return float(factors + 1) ** (factors + 1) / float(factors) ** factors
+    return (factors + 1) * (1 + 1 / factors) ** factors  # the powers themselves overflow from 143 factors on
 
 
 def _inside(y: Tensor, factors: int) -> Tensor:
     return (y > 0) & (y < _edge(factors))
+
+
+def _beyond(y: Tensor, above: float) -> Tensor:
+    """What stands outside of the support: 0 below, `above` above, and NaN where y is."""
+    return torch.where(y.isnan(), y, torch.where(y > 0, above, 0.0).to(y))
 
 
 def _checked(values: Tensor, factors: int) -> Tensor:

@@ -127,3 +127,15 @@ def test_a_probe_measures_it_and_curvature_is_exact():
     first, second = (ns.probes.GradientNorm()(subject, generator=torch.Generator().manual_seed(s)) for s in (0, 1))
     assert torch.equal(first.values, second.values)
     ns.curvature.HessianOperator(model, F.cross_entropy, [(x, y)])  # refuses what finite differences contradict
+
+
+def test_the_draws_do_not_depend_on_the_default_dtype():
+    noise = noises(site_of())[0]
+    expected = noise.draw(6)
+    torch.set_default_dtype(torch.float64)
+    try:
+        found = noise.draw(6)
+    finally:
+        torch.set_default_dtype(torch.float32)
+    for got, want in zip(found, expected, strict=True):
+        assert torch.equal(got, want)

@@ -94,11 +94,12 @@ class NoisyBatchNorm(Stepped):
         key = self.place.key("noisy", int(self.step), self.place.index)
         generator = torch.Generator().manual_seed(key)
         channels = self.place.num_features
-        mu, sigma = torch.rand(2, channels, generator=generator)
-        mean = self.shift * (2 * mu - 1) + self.sample_shift * (
-            2 * torch.rand(examples, channels, generator=generator) - 1
-        )
-        scale = 1 + (self.scale - 1) * sigma + self.sample_scale * torch.randn(examples, channels, generator=generator)
+        # In float32 whatever the default: the generator's numbers go with the dtype.
+        mu, sigma = torch.rand(2, channels, generator=generator, dtype=torch.float32)
+        within = 2 * torch.rand(examples, channels, generator=generator, dtype=torch.float32) - 1
+        around = torch.randn(examples, channels, generator=generator, dtype=torch.float32)
+        mean = self.shift * (2 * mu - 1) + self.sample_shift * within
+        scale = 1 + (self.scale - 1) * sigma + self.sample_scale * around
         return scale, mean
 
     def extra_repr(self) -> str:
