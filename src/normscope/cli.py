@@ -147,6 +147,9 @@ class Report:
 class Papers:
     """List the figures, tables and claims of papers, each claim with its last verdict."""
 
+    papers: tyro.conf.Positional[tuple[str, ...]] = ()
+    """Which, by name; all of them by default."""
+
     runs: tuple[Path, ...] = ()
     """Run folders, or folders of runs, that claims are judged from: runs/ where there are any. What these do not decide
     has the verdict that came with normscope."""
@@ -162,11 +165,11 @@ class Papers:
         from normscope.console.papers import print_papers, write_page
 
         if self.page is None:
-            print_papers(self.runs, as_json=self.json)
+            print_papers(self.papers, self.runs, as_json=self.json)
         elif self.json:
             raise ValueError("--json and --page are two ways to say the same; choose one.")
         else:
-            write_page(self.page, self.runs)
+            write_page(self.page, self.papers, self.runs)
 
 
 @dataclass(frozen=True, kw_only=True)

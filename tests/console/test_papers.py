@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import shutil
@@ -187,9 +188,26 @@ def test_papers_writes_a_page(judged, capsys, tmp_path):
     assert "Batch norm" in (tmp_path / "page.html").read_text("utf-8")
 
 
+def test_papers_of_one_name_are_that_paper_alone(judged, capsys, tmp_path, monkeypatch):
+    other = dataclasses.replace(PAPER, name="other-paper", title="Another paper")
+    monkeypatch.setattr("normscope.console.papers.papers", lambda: (PAPER, other))
+    assert main(["papers", "other-paper", "--json"]) == 0
+    assert {item["paper"] for item in json.loads(capsys.readouterr().out)["items"]} == {"other-paper"}
+    page = tmp_path / "page.html"
+    assert main(["papers", "--runs", str(judged), "--page", str(page)]) == 0
+    both = page.read_text("utf-8")
+    assert "<h1>Papers as code</h1>" in both
+    assert 'href="#some-paper-fig1"' in both
+    assert 'href="#other-paper-fig1"' in both
+    assert main(["papers", "some-paper", "--runs", str(judged), "--page", str(page)]) == 0
+    assert "<h1>A paper</h1>" in page.read_text("utf-8")
+    assert "Another paper" not in page.read_text("utf-8")
+
+
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
+        (["absent-paper"], "there is no paper 'absent-paper'; installed are"),
         (["--runs", "absent"], "there is no folder absent"),
         (["--page", "absent/page.html"], "there is no folder absent; make it, or choose another file"),
         (["--page", "."], "is a folder; name the file"),

@@ -14,6 +14,7 @@ import pytest
 from normscope import report
 from normscope.console.papers import write_report
 from normscope.report import published, study_words, template
+from normscope.report.tables import Table
 from normscope.study import Norm, Switch, judging
 from normscope.study import folder as folders
 from normscope.study.claims import Effect
@@ -221,6 +222,17 @@ def test_the_page_shows_the_largest_scale_and_draws_a_picture_that_is_not_there(
     assert "Figure 1, scale laptop" in page
     assert page.count('src="data:image/png;base64,') == 1
     assert "its report" not in page
+
+
+def test_tables_of_the_page_read_the_items_that_they_name(tmp_path):
+    def items(frame, _study):
+        return (Table("Items", ("item",), tuple((item,) for item in sorted(frame["item"].unique()))),)
+
+    paper = dataclasses.replace(PAPER, items=(dataclasses.replace(FIG1, reads=("fig2",), tables=items), FIG2))
+    for one, values in ((FIG1, norms(1.0)), (FIG2, accuracies)):
+        write_run(tmp_path, study_of(PAPER, one, "smoke", {}), values)
+    page = report.write_papers(tmp_path / "page.html", [paper], judging.newest([tmp_path])).read_text("utf-8")
+    assert "Items item fig1 fig2" in prose(page)
 
 
 def test_without_runs_the_page_says_what_was_published_and_how_to_run(tmp_path):

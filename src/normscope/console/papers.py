@@ -59,9 +59,9 @@ def print_item(folder: Path) -> None:
     print("\n" + "\n".join(f"{what:<9}{folder / place}" for what, place in places.items()))
 
 
-def print_papers(runs: Sequence[Path], *, as_json: bool) -> None:
-    """Print every item and every claim of every paper; `runs` are run folders, or folders of runs."""
-    known = papers()
+def print_papers(names: Sequence[str], runs: Sequence[Path], *, as_json: bool) -> None:
+    """Print every item and every claim of these papers; `runs` are run folders, or folders of runs."""
+    known = _papers(names)
     newest = _newest(runs)
     if as_json:
         print(json.dumps(_plain(known, newest), indent=2, ensure_ascii=False))
@@ -74,11 +74,20 @@ def print_papers(runs: Sequence[Path], *, as_json: bool) -> None:
         print()
 
 
-def write_page(page: Path, runs: Sequence[Path]) -> None:
-    """Write the page about every paper, and print its path."""
+def write_page(page: Path, names: Sequence[str], runs: Sequence[Path]) -> None:
+    """Write the page about these papers, and print its path."""
     from normscope import report
 
-    print(report.write_papers(page, papers(), _newest(runs)))
+    print(report.write_papers(page, _papers(names), _newest(runs)))
+
+
+def _papers(names: Sequence[str]) -> list[Paper]:
+    """The installed papers of these names, in this order; all for none. ValueError for one that is not there."""
+    known = {paper.name: paper for paper in papers()}
+    for name in names:
+        if name not in known:
+            raise ValueError(f"there is no paper {name!r}; installed are {', '.join(known) or 'none'}.")
+    return [known[name] for name in dict.fromkeys(names or known)]
 
 
 def _newest(runs: Sequence[Path]) -> Newest:

@@ -66,7 +66,7 @@ def render(papers: Sequence[Paper], runs: Newest, *, place: Path) -> str:
     """Return the page, which will lie in `place`; see `template.render`."""
     return template.render(
         "paper.html.j2",
-        title=", ".join(paper.title for paper in papers),
+        title=papers[0].title if len(papers) == 1 else "Papers as code",
         style=("report.css", "study.css"),
         drawn=None,
         papers=[(paper, _verdicts(paper, runs), _items(paper, runs, place)) for paper in papers],
@@ -81,7 +81,7 @@ def _items(paper: Paper, runs: Newest, place: Path) -> list[ShownItem]:
     shown = []
     for item in paper.items:
         at = [run for scale in judging.SCALES if (run := runs.get((paper.name, item.name, scale))) is not None]
-        shown.append(_with_run(item, at[-1], place) if at else _without_run(item))
+        shown.append(_with_run(item, at[-1], runs, place) if at else _without_run(item))
     return shown
 
 
@@ -90,7 +90,7 @@ def _without_run(item: Item) -> ShownItem:
     return ShownItem(item=item, scale="", run="", report="", pictures=(), tables=(), beside=beside)
 
 
-def _with_run(item: Item, run: Run, place: Path) -> ShownItem:
+def _with_run(item: Item, run: Run, runs: Newest, place: Path) -> ShownItem:
     frame = run.rows()
     report = run.folder.absolute() / "report.html"
     return ShownItem(
@@ -99,7 +99,7 @@ def _with_run(item: Item, run: Run, place: Path) -> ShownItem:
         run=run.name,
         report=quote(Path(os.path.relpath(report, place)).as_posix()) if report.is_file() else "",
         pictures=tuple(_picture(run, figure) for figure in item.figures(frame, run.study)),
-        tables=tuple(item.tables(frame, run.study)),
+        tables=tuple(item.tables(judging.rows_together(run, item.reads, runs), run.study)),
         beside=published.beside(item, frame),
     )
 

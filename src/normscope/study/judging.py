@@ -157,15 +157,22 @@ def rows_beside(folder: Path, items: Iterable[str]) -> pd.DataFrame:
 
     The column `item` says which is whose.
     """
-    import pandas as pd
-
     study = records.resolved(folder)
     assert isinstance(study, Study)
-    own = records.load(folder).assign(item=study.item)
-    place = Run(folder, study, datetime.min, 0.0)
-    runs = newest(_beside(place, set(items)))
-    chosen = [run for (_, item, scale), run in runs.items() if item in set(items) and scale == study.scale]
-    return pd.concat([own, *(run.rows().assign(item=run.study.item) for run in chosen)], ignore_index=True)
+    run = Run(folder, study, datetime.min, 0.0)
+    return rows_together(run, items, newest(_beside(run, set(items))))
+
+
+def rows_together(run: Run, items: Iterable[str], runs: Newest) -> pd.DataFrame:
+    """The rows of an item's run and of these other items of its paper at its scale, as far as `runs` has them.
+
+    The column `item` says which is whose.
+    """
+    import pandas as pd
+
+    keys = [(run.study.paper, item, run.study.scale) for item in items if item != run.study.item]
+    together = [run, *(runs[key] for key in keys if key in runs)]
+    return pd.concat([one.rows().assign(item=one.study.item) for one in together], ignore_index=True)
 
 
 def write(path: Path, verdicts: Iterable[Verdict], *, seconds: Seconds | None = None) -> None:
