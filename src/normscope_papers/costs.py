@@ -2,8 +2,9 @@
 
 Each network of a study is built and one forward pass of it counted; a gradient costs three of them (Kaplan et al. 2020,
 arXiv:2001.08361, section 2.1), a product with the Hessian 2.1 gradients (measured, docs/curvature-benchmark.md). What
-normalizers and activations add is not counted: on small networks it is time, but few operations. The rates at which a
-machine works through them are the caller's; those of one thread here were measured.
+normalizers and activations add is not counted: on small networks it is time, but few operations. Of deep networks of
+narrow layers the layers are counted too, and the drawing of their orthogonal weights. The rates at which a machine
+works through all this are the caller's; those of one thread here were measured.
 """
 
 from __future__ import annotations
@@ -20,65 +21,56 @@ from torch.utils.flop_counter import FlopCounterMode
 
 import normscope as ns
 from normscope.study import Data, Experiment, Final, Item, Measurement, Model, Paper
+from normscope_papers.common.passes import CURVATURE, GRADIENT, PRODUCT, passes
+from normscope_papers.common.sizes import sizes_of
+
+__all__ = [
+    "GPU",
+    "GRADIENT",
+    "PRODUCT",
+    "THREAD",
+    "Cost",
+    "Rates",
+    "cost",
+    "forward_operations",
+    "table",
+    "table_of_trained",
+]
 
 
 @dataclass(frozen=True, slots=True)
 class Rates:
-    """Operations per second: of products with the Hessian, and of all else by family of networks."""
+    """Operations per second.
+
+    Attributes:
+        curvature: of products with the Hessian.
+        plain: of all else, by family of networks.
+        drawing: of the decomposition that makes a weight orthogonal.
+        layers: gradients of one layer of a `deep_mlp` per second, beyond their operations.
+    """
 
     curvature: float
     plain: Mapping[str, float]
+    drawing: float = math.inf
+    layers: float = math.inf
 
-
-GRADIENT = 3.0
-"""Forward passes of a gradient."""
-
-PRODUCT = 2.1 * GRADIENT
-"""Forward passes of a product with the Hessian."""
 
 THREAD = Rates(
     curvature=88e9,
     plain={"mlp": 50e9, "wrn": 60e9, "resnet": 35e9, "transformer": 60e9, "recurrent": 12e9}
-    | {"cifar_resnet": 50e9, "vgg": 58e9, "deep_linear": 2.5e9, "deep_mlp": 22e9},
+    | {"cifar_resnet": 50e9, "vgg": 58e9, "deep_linear": 2.5e9, "deep_mlp": 35e9},
+    drawing=2.7e9,
+    layers=5900,
 )
 """One thread of the laptop, measured: WRN-26-1 takes 0.35 s a step of 64 CIFAR-10 images and 4 s a product on 512; the
 narrow ResNet-50 and ResNet-101 of table 3 take 0.28 and 0.42 s a step, its Transformer 0.18, LSTM and GRU 0.01 to 0.03.
 With batch norm, the CIFAR ResNet-20 takes 0.62 s a step of 128 images, VGG-11 of width 16 takes 0.13, the deep linear
-network 0.007 s a step of 1,000 vectors, 100 layers of width 100 take 0.03 to 0.04 a step of 100 images (processor time,
-since the machine was busy).
+network 0.007 s a step of 1,000 vectors; 100 layers of a `deep_mlp` take 0.031 to 0.038 s a step at width and batch 100,
+0.018 at 32 and at 16, and drawing a weight of width 100 takes 1.0 ms in float64 (processor time: the machine was busy).
 """
 
 GPU = Rates(curvature=10e12, plain=dict.fromkeys(THREAD.plain, 30e12))
 """One large GPU in 32-bit precision with tensor cores. Assumed, not measured: a small share of what makers state."""
-
-SHARPNESS_PRODUCTS = 100
-"""What the ten largest eigenvalues and the smallest took on networks in early training."""
-
-
-@dataclass(frozen=True, slots=True)
-class Sizes:
-    """What is known of a data set without loading it: one example, classes, and examples to validate and test on."""
-
-    shape: tuple[int, ...]
-    classes: int
-    validation: int
-    test: int
-
-
-# By hub id; stored or cut as `normscope.data` does.
-DATA: Mapping[str, Sizes] = {
-    "digits": Sizes((1, 8, 8), 10, 180, 180),
-    "declaration": Sizes((), 0, 50, 50),
-    "ylecun/mnist": Sizes((1, 28, 28), 10, 6000, 10_000),
-    "zalando-datasets/fashion_mnist": Sizes((1, 28, 28), 10, 6000, 10_000),
-    "uoft-cs/cifar10": Sizes((3, 32, 32), 10, 5000, 10_000),
-    "uoft-cs/cifar100": Sizes((3, 32, 32), 100, 5000, 10_000),
-    "zh-plus/tiny-imagenet": Sizes((3, 64, 64), 200, 10_000, 10_000),
-    "ILSVRC/imagenet-1k": Sizes((3, 224, 224), 1000, 50_000, 128_000),
-    "linear-map": Sizes((10,), 10, 200, 200),
-    "dvruette/lm1b": Sizes((), 0, 250_000, 250_000),
-    "Salesforce/wikitext:wikitext-2-v1": Sizes((), 0, 9000, 10_000),
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +82,8 @@ class Cost:
         measuring: of evaluations and measurements other than the Hessian's, by family.
         curvature: of products with the Hessian.
         runs: networks, and how many of them are trained.
+        drawing: of making the weights of `deep_mlp` orthogonal.
+        layers: gradients of single layers of `deep_mlp`: a number, not operations.
     """
 
     training: Mapping[str, float]
@@ -97,17 +91,20 @@ class Cost:
     curvature: float
     runs: int
     trained: int
+    drawing: float
+    layers: float
 
     @property
     def total(self) -> float:
         """All operations."""
-        return sum(self.training.values()) + sum(self.measuring.values()) + self.curvature
+        return sum(self.training.values()) + sum(self.measuring.values()) + self.curvature + self.drawing
 
     def hours(self, rates: Rates, *, workers: int = 1) -> float:
         """Hours at these rates of each worker, if the work divides evenly."""
         parts = (*self.training.items(), *self.measuring.items())
         seconds = sum(operations / rates.plain[family] for family, operations in parts)
-        return (seconds + self.curvature / rates.curvature) / workers / 3600
+        seconds += self.curvature / rates.curvature + self.drawing / rates.drawing + self.layers / rates.layers
+        return seconds / workers / 3600
 
 
 def cost(item: Item, scale: str) -> Cost:
@@ -124,10 +121,12 @@ def cost(item: Item, scale: str) -> Cost:
     measured = [(e, m) for e in runs for m in e.measurements]
     return Cost(
         training=_by_family((e, _training(e)) for e in trained),
-        measuring=_by_family((e, _measuring(e, m)) for e, m in measured if m.probe not in _CURVATURE),
-        curvature=sum(_measuring(e, m) for e, m in measured if m.probe in _CURVATURE),
+        measuring=_by_family((e, _measuring(e, m)) for e, m in measured if m.probe not in CURVATURE),
+        curvature=sum(_measuring(e, m) for e, m in measured if m.probe in CURVATURE),
         runs=sum(experiment.replicas for experiment in runs),
         trained=len(trained),
+        drawing=sum(map(_drawing, runs)),
+        layers=sum(map(_layers, runs)),
     )
 
 
@@ -140,7 +139,7 @@ def _by_family(parts: Iterable[tuple[Experiment, float]]) -> dict[str, float]:
 
 def forward_operations(model: Model, data: Data) -> float:
     """Operations of one forward pass on one example: two for each multiplication with its addition."""
-    sizes = _sizes(data)
+    sizes = sizes_of(data)
     options = tuple(sorted(model.options.items()))
     return _counted(model.family, options, sizes.shape, sizes.classes, tokens=data.sequence_length is not None)
 
@@ -162,22 +161,6 @@ def _counted(
     return float(counter.get_total_flops())
 
 
-_CURVATURE = ("spectrum", "sharpness")
-
-
-def _sizes(data: Data) -> Sizes:
-    if data.name not in DATA:
-        raise ValueError(f"the sizes of {data.name} are not known here; known are {', '.join(DATA)}.")
-    known = DATA[data.name]
-    shape, classes = known.shape, known.classes
-    if data.sequence_length is not None:
-        shape, classes = (data.sequence_length,), data.vocabulary or 256
-    elif data.image_size is not None:
-        shape = (shape[0], data.image_size, data.image_size)
-    limit = math.inf if data.max_eval is None else data.max_eval
-    return Sizes(shape, classes, int(min(limit, known.validation)), int(min(limit, known.test)))
-
-
 def _training(experiment: Experiment) -> float:
     training = experiment.training
     assert training is not None
@@ -185,64 +168,32 @@ def _training(experiment: Experiment) -> float:
     return GRADIENT * examples * forward_operations(experiment.model, experiment.data)
 
 
+def _depth_and_width(experiment: Experiment) -> tuple[int, int]:
+    """Of a `deep_mlp`; (0, 0) of other families."""
+    options = experiment.model.options
+    return (int(options["depth"]), int(options["width"])) if experiment.model.family == "deep_mlp" else (0, 0)  # type: ignore[arg-type]
+
+
+def _drawing(experiment: Experiment) -> float:
+    """Householder's QR and its orthogonal factor, 4/3 d^3 each, for every hidden weight."""
+    depth, width = _depth_and_width(experiment)
+    drawn = experiment.model.options.get("weights", "orthogonal") == "orthogonal"
+    return experiment.replicas * depth * 8 / 3 * width**3 if drawn else 0.0
+
+
+def _layers(experiment: Experiment) -> float:
+    """Gradients of single layers, in training and in measurements, which take batches one after the other."""
+    depth, _ = _depth_and_width(experiment)
+    if not depth:
+        return 0.0
+    examples = experiment.replicas * sum(len(m.at) * passes(experiment, m) for m in experiment.measurements)
+    steps = 0 if experiment.training is None else experiment.training.steps
+    return depth * (steps + examples / experiment.batch_size / GRADIENT)
+
+
 def _measuring(experiment: Experiment, measurement: Measurement) -> float:
     times = len(measurement.at) * experiment.replicas
-    return times * _passes(experiment, measurement) * forward_operations(experiment.model, experiment.data)
-
-
-def _passes(experiment: Experiment, measurement: Measurement) -> float:
-    """Forward passes of one example that a measurement takes at one step."""
-    options, sizes = measurement.options, _sizes(experiment.data)
-
-    def number(option: str) -> int:
-        return int(options.get(option) or 0)
-
-    batches = max(1, number("batches"))
-    independent = options.get("pairs") == "independent"
-    products = number("lanczos_steps") * number("lanczos_starts") or SHARPNESS_PRODUCTS
-    of_batch = {
-        "information_propagation": 2 * batches,
-        "gradient_correlation": GRADIENT * max(2, batches) if independent else 2 * GRADIENT * batches,
-        "gradient_norm": GRADIENT * batches,
-        "penalty": batches,
-        "moments": batches,
-        "batch_dependence": 2,
-        "train_eval_gap": 2,
-        "channel_moments": 2 if options.get("channels") else 1,
-        "channel_moments_along_step": GRADIENT + number("points"),
-        "relative_loss": GRADIENT + number("points"),
-        "loss_along_gradient": GRADIENT * (1 + number("points")),
-        "covariate_shift": GRADIENT * int(experiment.model.options.get("depth") or 1),  # a gradient for each layer
-        "logit_gradients": 2,
-        "gradient_sums": 2 * GRADIENT,
-        "gradient_histogram": 2 * GRADIENT,
-        "backward_identity": GRADIENT,
-        "weight_gradient_norm": GRADIENT,
-        "explosion_rate": GRADIENT,
-        "gradient_symmetry": GRADIENT,
-        "isometry_gap": 1,
-        "batch_rank": batches,
-        "normalizer_jacobian": 1,
-        "aligned_isometry_gap": 1,
-    }
-    passes = {
-        "evaluation": sizes.test if options.get("split") == "test" else sizes.validation,
-        "training_accuracy": number("examples"),
-        "batch_accuracy": number("examples") or 1000,
-        "gradient_noise": GRADIENT * _noise_examples(options),
-        "gaussian_products": 0,  # it has no network, and takes seconds
-        "fuss_catalan": 0,
-        "batch_size_accuracy": sizes.test * len(str(options.get("sizes", "")).split()),
-        **{probe: experiment.batch_size * count for probe, count in of_batch.items()},
-        **{probe: PRODUCT * number("examples") * products for probe in _CURVATURE},
-    }
-    return float(passes[measurement.probe])
-
-
-def _noise_examples(options: Mapping[str, Any]) -> int:
-    """Examples whose gradient the noise takes at one step: each alone and all together, and every drawn minibatch."""
-    drawn = int(options.get("draws", 0)) * sum(map(int, str(options.get("sizes", "")).split()))
-    return len(str(options.get("lrs", "")).split()) * (2 * int(options.get("examples", 0)) + drawn)
+    return times * passes(experiment, measurement) * forward_operations(experiment.model, experiment.data)
 
 
 def _final_stage(experiments: tuple[Experiment, ...], final: Final | None) -> list[Experiment]:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from pathlib import Path
 
 import pytest
 
 from normscope.study import Data, Model
-from normscope_papers.costs import DATA, GRADIENT, PRODUCT, THREAD, Rates, cost, forward_operations, table
+from normscope_papers.common.sizes import SIZES
+from normscope_papers.costs import GRADIENT, PRODUCT, THREAD, Rates, cost, forward_operations, table
+from normscope_papers.depth_limits import PAPER as DEPTH
 from normscope_papers.is_batch_norm_unique import PAPER
 from normscope_papers.is_batch_norm_unique.experiments import wide_resnet
 
@@ -76,6 +79,27 @@ def test_the_rates_of_a_thread_are_those_that_were_measured():
     assert PRODUCT * 512 * forward / THREAD.curvature == pytest.approx(4.0, rel=0.02)
 
 
+def test_layers_and_orthogonal_weights_of_deep_networks_are_counted_besides():
+    """Of two batches and three seeds: a gradient on each, and a forward pass for the rank."""
+    item = DEPTH.item("fig2")
+    item = dataclasses.replace(item, fields={"smoke": item.fields["smoke"] | {"depths": (4,), "seeds": 3}})
+    found = cost(item, "smoke")
+    assert found.drawing == pytest.approx(6 * 4 * 8 / 3 * 16**3)
+    assert found.layers == pytest.approx(6 * 4 * (1 + 1 / 3))
+    rates = Rates(curvature=1.0, plain={"deep_mlp": math.inf}, drawing=1.0, layers=2.0)
+    assert 3600 * found.hours(rates) == pytest.approx(found.drawing + found.layers / 2)
+    xavier = DEPTH.item("fig3").fields["smoke"] | {"weights": ("xavier",)}
+    assert cost(dataclasses.replace(DEPTH.item("fig3"), fields={"smoke": xavier}), "smoke").drawing == 0
+
+
+@pytest.mark.parametrize(("width", "seconds"), [(100, 0.035), (32, 0.018)])
+def test_a_step_of_a_hundred_layers_takes_what_was_measured(width, seconds):
+    fields = DEPTH.item("f1").fields["laptop"] | {"width": width, "batch_size": width, "depths": (100,), "seeds": 1}
+    steps = fields["epochs"] * fields["per_epoch"]
+    found = cost(dataclasses.replace(DEPTH.item("f1"), fields={"laptop": fields}), "laptop")
+    assert 3600 * found.hours(THREAD) / steps == pytest.approx(seconds, rel=0.15)
+
+
 @pytest.mark.parametrize("item", PAPER.items, ids=lambda item: item.name)
 def test_every_item_has_a_cost_at_laptop_scale_and_keeps_its_budget(item):
     found = cost(item, "laptop")
@@ -105,4 +129,4 @@ def test_unknown_data_and_scales_are_refused():
         forward_operations(wide_resnet(depth=8, width=1, skips=False), Data(name="elsewhere"))
     with pytest.raises(ValueError, match=r"fig2 has no scale 'huge'; choose from smoke, laptop, paper\."):
         cost(PAPER.item("fig2"), "huge")
-    assert "digits" in DATA
+    assert "digits" in SIZES

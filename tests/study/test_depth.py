@@ -154,6 +154,34 @@ def test_growth_is_that_of_the_activation_and_of_gaussian_weights(norm, options,
     assert growth.tolist() == pytest.approx([expected] * DEPTH, abs=1e-12)
 
 
+@pytest.mark.parametrize(
+    ("norm", "samples", "repeated", "rank"),
+    [
+        ("bnl2", 6, 0, 6),
+        ("bnl2:moment=rms", 20, 15, 5),
+        ("bnl2", 20, 3, WIDTH),
+        ("batchnorm", WIDTH, 0, WIDTH - 1),  # the mean takes one away
+        ("batchnorm", WIDTH + 1, 0, WIDTH),
+    ],
+)
+def test_orthogonal_weights_grow_by_the_rank_of_the_batch(norm, samples, repeated, rank):
+    growth = depth_theory.growth(experiment(norm), samples, repeated=repeated)
+    assert growth is not None
+    assert growth.tolist() == pytest.approx([theory.orthogonal_growth(rank, WIDTH)] * DEPTH, abs=1e-12)
+    assert depth_theory.growth(experiment(norm, activation="tanh"), samples, repeated=repeated)[0] == pytest.approx(
+        theory.activation_growth("tanh", 1.0 if norm != "bnl2" else samples**-0.5)
+    )
+
+
+def test_copies_are_counted_in_the_theory_beside_a_measurement():
+    options = {"layers": "2", "samples": 12, "repeated": 8, "theory": True}
+    found = measured(experiment(), "weight_gradient_norm", **options)
+    grown = found["theory.weight_gradient_norm", "log_norm", 2] - found["weight_gradient_norm", "log_norm", DEPTH]
+    assert grown == pytest.approx((DEPTH - 2) * theory.orthogonal_growth(4, WIDTH))
+    rates = measured(experiment(), "explosion_rate", gap=5, **(options | {"layers": "9"}))
+    assert rates["theory.explosion_rate", "rate", 9] == pytest.approx(theory.orthogonal_growth(4, WIDTH))
+
+
 def test_a_gain_and_its_exponent_give_each_layer_its_own_rate():
     growth = depth_theory.growth(experiment("batchnorm", activation="tanh", gain=0.5, gain_exponent=0.3), 30)
     assert growth is not None
@@ -335,12 +363,7 @@ def test_layers_that_are_not_there_are_refused(layers):
         ),
         ("isometry_gap", {"near_identity": 0.1, "samples": 9}, "makes the whole batch, got samples=9 and repeated=0"),
         ("isometry_gap", {"samples": 0}, "samples must lie between 2 and the 128 training examples, got 0"),
-        (
-            "weight_gradient_norm",
-            {"samples": 7, "theory": True},
-            "orthogonal weights needs at least as many .* 8, got 7",
-        ),
-        ("explosion_rate", {"samples": 9, "repeated": 2, "theory": True}, "orthogonal weights needs .* 8, got 7"),
+        ("weight_gradient_norm", {"samples": 9, "repeated": 7, "theory": True}, "finite for at least rank 3, got 2"),
         ("aligned_isometry_gap", {"samples": 7}, "the gap after aligned weights needs at least as many .* 8, got 7"),
     ],
 )
@@ -361,7 +384,15 @@ def test_theory_of_the_gap_is_refused_for_networks_that_it_is_not_about(norm, op
     check(experiment("bnl2:moment=rms"), measurement, available=128)
 
 
-def test_gaussian_weights_need_samples_that_differ_for_theory_and_orthogonal_ones_a_batch_of_full_rank():
+@pytest.mark.parametrize("options", [{"samples": 7}, {"samples": 9, "repeated": 2}])
+def test_theory_of_activations_needs_a_batch_of_full_rank(options):
+    measurement = Measurement(probe="explosion_rate", at=(0,), options={"theory": True} | options)
+    with pytest.raises(ValueError, match=r"through activations needs at least as many .* 8, got 7"):
+        check(experiment(activation="tanh"), measurement, available=128)
+    check(experiment(), measurement, available=128)
+
+
+def test_gaussian_weights_need_samples_that_differ_for_theory():
     copies = Measurement(probe="weight_gradient_norm", at=(0,), options={"theory": True, "repeated": 2, "samples": 20})
     with pytest.raises(ValueError, match="Gaussian weights needs samples that all differ, got 2 copies"):
         check(experiment(weights="xavier"), copies, available=128)

@@ -98,6 +98,21 @@ def test_channels_along_a_step_are_those_before_it_and_those_after(scene, model)
         assert found == pytest.approx([r["value"] for r in expected if r["name"] == "channel_mean"], rel=1e-4, abs=1e-6)
 
 
+@pytest.mark.parametrize(("divergence", "size"), [(0.0, 0.01), (1.5, 10.0), (math.inf, 100.0)])
+def test_without_a_rate_the_step_is_the_first_that_diverges_or_the_last_of_all(scene, model, divergence, size):
+    asked = {"modules": "blocks.2", "points": 2}
+    grid = {"low": 0.01, "high": 100.0, "sizes": 5}
+    rows = measure(scene, model, "channel_moments_along_step", divergence=divergence, **grid, **asked)
+    ratios = {float(text): value for text, value in curve(rows, "relative_loss", "relative_loss").items()}
+    assert list(ratios) == [0.01, 0.1, 1.0, 10.0, 100.0]
+    assert max(value for at, value in ratios.items() if at < 10.0) <= 1.5 < ratios[10.0] < math.inf
+    moved, _, before = stepped(model, scene.batches(1, "probe")[0], 0.1)
+    inputs, targets = scene.batches(1, "probe")[0]
+    assert ratios[0.1] == pytest.approx(F.cross_entropy(moved(inputs), targets).item() / before, rel=1e-4)
+    along = [r for r in rows if r["probe"] == "channel_moments_along_step"]
+    assert along == measure(scene, model, "channel_moments_along_step", lr=size, **asked)
+
+
 def test_logit_gradients_by_image_and_class_with_targets_and_cosine(scene, model):
     rows = measure(scene, model, "logit_gradients")
     inputs, targets = scene.batches(1, "probe")[0]

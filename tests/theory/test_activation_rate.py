@@ -123,6 +123,44 @@ def test_gaussian_weights_explode_and_orthogonal_ones_do_not():
     assert layers * abs(deep["orthogonal"]) < math.log(2)  # at most the symmetric half of the gradient, not a rate
 
 
+@pytest.mark.parametrize("rank", [3, 7, 40, 99])
+def test_growth_by_orthogonal_weights_is_half_the_difference_of_reciprocals_to_leading_order(rank):
+    growth = theory.orthogonal_growth(rank, 10**6)
+    assert growth == pytest.approx(theory.gaussian_growth(rank, False), abs=1e-6)
+    wide = theory.orthogonal_growth(1000 * rank, 1500 * rank)
+    assert wide == pytest.approx(0.5 * (1 / (1000 * rank) - 1 / (1500 * rank)), rel=1e-2 / rank + 1e-3)
+    assert theory.orthogonal_growth(rank, rank) == 0.0
+
+
+def test_growth_by_orthogonal_weights_is_what_a_layer_does_to_an_antisymmetric_gradient():
+    """Its two factors, sampled on isometric X: E[1/s] over Haar's rows, and what the rows of G keep beside X."""
+    rank, width, draws = 6, 10, 40_000
+    generator = torch.Generator().manual_seed(0)
+    rows = torch.nn.functional.normalize(torch.randn(draws, width, generator=generator, dtype=torch.float64), dim=1)
+    inverse = rank / width / rows[:, :rank].square().sum(1)
+    projection = torch.diag((torch.arange(width) < rank).double())
+    along = rows[:, :rank] / rows[:, :rank].norm(dim=1, keepdim=True) * (rank / width) ** 0.5  # P_jj = r / d
+    across = rows[:, rank:] / rows[:, rank:].norm(dim=1, keepdim=True) * (1 - rank / width) ** 0.5
+    unit = torch.cat([along, across], dim=1)
+    omega = torch.randn(draws, width, width, generator=generator, dtype=torch.float64)
+    omega = (omega - omega.mT) / 2**0.5  # entries of variance 1
+    diagonal = torch.einsum("ni,nij,nj->n", unit, omega @ projection, unit)
+    whole = (omega @ projection).square().sum((1, 2)).mean() * rank / width  # of G: X's singular values are (d/r)^1/2
+    lost = width * diagonal.square() / whole
+    measured = (inverse.mean() * (1 - lost.mean())).item()
+    stderr = math.hypot(inverse.std() / inverse.mean(), lost.std()) * measured / draws**0.5
+    expected = math.exp(2 * theory.orthogonal_growth(rank, width))
+    assert abs(measured - expected) < 4 * stderr
+    assert 4 * stderr < 0.3 * (expected - 1)
+
+
+@pytest.mark.parametrize("rank", [8, 16])
+def test_linear_networks_on_batches_of_lesser_rank_grow_at_the_predicted_rate(rank):
+    measured = rate("identity", "orthogonal", rank, 40, depth=260, first=60)
+    assert measured == pytest.approx(theory.orthogonal_growth(rank, 40), rel=0.15)
+    assert theory.orthogonal_growth(2 * rank, 40) < 0.6 * measured  # the tolerance tells these ranks apart
+
+
 @pytest.mark.parametrize("activation", ["sin", "tanh"])
 def test_real_networks_grow_at_the_predicted_rate(activation):
     measured = rate(activation, "orthogonal", 96, 96)
@@ -139,6 +177,9 @@ def test_real_networks_grow_at_the_predicted_rate(activation):
         (lambda: theory.shaped_growth("sin", 0.4, 0), "depth must be at least 1, got 0"),
         (lambda: theory.gaussian_growth(2, False), "at least 3 examples, got 2"),
         (lambda: theory.gaussian_growth(3, True), "at least 4 examples, got 3"),
+        (lambda: theory.orthogonal_growth(0, 5), "through 5 units has a rank from 1 to 5, got 0"),
+        (lambda: theory.orthogonal_growth(6, 5), "through 5 units has a rank from 1 to 5, got 6"),
+        (lambda: theory.orthogonal_growth(2, 5), "finite for at least rank 3, got 2"),
     ],
 )
 def test_bad_arguments_are_refused(call, match):

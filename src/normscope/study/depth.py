@@ -82,7 +82,7 @@ def weight_gradient_norm(
     the first weight has the shape of the data, which its gradient's norm goes with.
     """
     on = subject(scene, model, step, samples=samples, repeated=repeated)
-    growth = _growth(scene, samples) if theory else None
+    growth = _growth(scene, samples, repeated) if theory else None
     anchor = () if growth is None else (len(growth),)
     places = Places.of(layer_weights(model), layers, and_also=anchor)
     reading = probes.WeightGradientNorm(select=places.select)(on, generator=scene.generator(step))
@@ -113,7 +113,7 @@ def explosion_rate(
     on = subject(scene, model, step, samples=samples, repeated=repeated)
     reading = probes.ExplosionRate(gap=gap)(on, generator=scene.generator(step))
     rates = dict(zip(reading.labels["layer"], reading.values.tolist(), strict=True))
-    growth = _growth(scene, samples) if theory else None
+    growth = _growth(scene, samples, repeated) if theory else None
     places = Places.of(layer_weights(model), layers)
     for number, layer in zip(places.numbers, places.names, strict=True):
         if layer in rates:
@@ -219,8 +219,8 @@ def _number(text: str, count: int) -> int:
     return number if number > 0 else count + 1 + number
 
 
-def _growth(scene: Scene, samples: int | None) -> Tensor | None:
-    return depth_theory.growth(scene.experiment, samples or scene.experiment.batch_size)
+def _growth(scene: Scene, samples: int | None, repeated: int) -> Tensor | None:
+    return depth_theory.growth(scene.experiment, samples or scene.experiment.batch_size, repeated=repeated)
 
 
 def _write(rows: Rows, reading: Reading, values: Tensor, name: str, places: Places, step: int) -> None:

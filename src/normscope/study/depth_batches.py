@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from normscope import probes
 from normscope.study.building import cast, cross_entropy
-from normscope.study.depth_theory import describes_gap, growth, has_orthogonal_weights
+from normscope.study.depth_theory import describes_gap, growth, has_orthogonal_weights, is_linear
 from normscope.study.experiment import Experiment, Measurement
 from normscope.study.measuring import Scene
 
@@ -64,8 +64,9 @@ def check(experiment: Experiment, measurement: Measurement, *, available: int) -
 
     Raises:
         ValueError: fewer than 2 samples or more than are `available`, none that is no copy, a share that is none or
-            that samples are asked for beside; a gap after aligned weights, or theory of orthogonal weights, with fewer
-            different samples than units; theory of Gaussian weights with fewer than 3 or with copies; theory of the
+            that samples are asked for beside; a gap after aligned weights, or theory of orthogonal weights with an
+            activation, with fewer different samples than units; theory of orthogonal weights without one on a batch
+            whose rank is below 3; theory of Gaussian weights with fewer than 3 samples or with copies; theory of the
             isometry gap of a network that it is not about.
     """
     if measurement.probe not in _ON_SUCH_BATCHES:
@@ -101,10 +102,11 @@ def _check_theory(experiment: Experiment, measurement: Measurement, *, size: int
                 f"{experiment.norm.label}; leave theory out."
             )
         _require_rank("the theory of the isometry gap", size - repeated, width)
-    elif growth(experiment, size) is None:
+    elif growth(experiment, size, repeated=repeated) is None:
         return
     elif has_orthogonal_weights(experiment):
-        _require_rank("the theory of gradients through orthogonal weights", size - repeated, width)
+        if not is_linear(experiment):
+            _require_rank("the theory of gradients through activations", size - repeated, width)
     elif repeated:
         raise ValueError(
             f"the theory of gradients through Gaussian weights needs samples that all differ, got {repeated} copies; "

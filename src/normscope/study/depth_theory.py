@@ -16,16 +16,17 @@ from normscope.study.building import row
 from normscope.study.experiment import Experiment
 
 
-def growth(experiment: Experiment, samples: int) -> Tensor | None:
+def growth(experiment: Experiment, samples: int, *, repeated: int = 0) -> Tensor | None:
     r"""Growth of log gradient norms in each hidden layer of a `deep_mlp`, going back: (depth,), nats, float64.
 
-    The rate of its activation at the layer's gain, plus that of Gaussian weights where it has them. Division by the
-    norm over the batch, in place of the root mean square, makes the gain smaller by :math:`\sqrt n`. None for what
-    theory does not describe: another family, a norm that is not of the second moment over the batch, switches, and ReLU
-    where no mean is subtracted.
+    The rate of its activation at the layer's gain; plus that of Gaussian weights where it has them, or that of
+    orthogonal ones on a batch of lesser rank than units where the activation is the identity. Samples are taken to be
+    in general position but for the `repeated` copies among them. Division by the norm over the batch, in place of the
+    root mean square, makes the gain smaller by :math:`\sqrt n`. None for what theory does not describe: another family,
+    a norm that is not of the second moment over the batch, switches, and ReLU where no mean is subtracted.
 
     Raises:
-        ValueError: Gaussian weights with too few samples for a finite rate, or a gain outside of theory's range.
+        ValueError: too few samples, or too many copies, for a finite rate; a gain outside of theory's range.
     """
     normalizer, options = row(experiment.norm), _options(experiment)
     if experiment.model.family != "deep_mlp" or experiment.switches or not _of_second_moment(normalizer):
@@ -37,7 +38,12 @@ def growth(experiment: Experiment, samples: int) -> Tensor | None:
         return None
     if normalizer.divisor == "norm":
         gain /= math.sqrt(samples)
-    by_weights = 0.0 if options["weights"] == "orthogonal" else theory.gaussian_growth(samples, centered=centered)
+    by_weights = 0.0
+    if not has_orthogonal_weights(experiment):
+        by_weights = theory.gaussian_growth(samples, centered=centered)
+    elif is_linear(experiment):
+        width = int(options["width"])
+        by_weights = theory.orthogonal_growth(min(samples - repeated - centered, width), width)
     return _by_activation(activation, gain, exponent, depth) + by_weights
 
 
@@ -54,14 +60,18 @@ def norm_over_batch(experiment: Experiment, samples: int) -> float | None:
 
 def describes_gap(experiment: Experiment) -> bool:
     """Whether the theory of the isometry gap is of its network: linear, orthogonal weights, nothing subtracted."""
-    options = _options(experiment)
-    linear = options["activation"] == "identity" and options["weights"] == "orthogonal"
+    linear = is_linear(experiment) and has_orthogonal_weights(experiment)
     return experiment.model.family == "deep_mlp" and linear and norm_over_batch(experiment, 1) is not None
 
 
 def has_orthogonal_weights(experiment: Experiment) -> bool:
     """Whether the weights of a `deep_mlp` are drawn orthogonal."""
     return bool(_options(experiment)["weights"] == "orthogonal")
+
+
+def is_linear(experiment: Experiment) -> bool:
+    """Whether a `deep_mlp` has the identity as activation."""
+    return bool(_options(experiment)["activation"] == "identity")
 
 
 def gaps(subject: Subject, generator: torch.Generator) -> dict[str, dict[int, float]]:

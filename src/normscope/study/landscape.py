@@ -46,18 +46,40 @@ def channel_moments(
 
 
 def channel_moments_along_step(
-    scene: Scene, model: nn.Module, step: int, *, modules: str, lr: float, points: int, source: From = "probe"
+    scene: Scene,
+    model: nn.Module,
+    step: int,
+    *,
+    modules: str,
+    points: int,
+    lr: float | None = None,
+    low: float = 1e-5,
+    high: float = 1.0,
+    sizes: int = 26,
+    divergence: float = 1e3,
+    source: From = "probe",
 ) -> None:
     """Each channel's mean and variance at so many even shares of one step; the column `layer` is layer@share.
 
+    Without `lr` the step has the first of so many `sizes` from `low` to `high` at which its relative loss exceeds
+    `divergence`, or the last where it does at none; the relative losses are written, too.
+
     Raises:
-        ValueError: fewer than two points.
+        ValueError: fewer than two points; sizes as `step_sizes` refuses them.
     """
     if points < 2:
         raise ValueError(f"points must be at least 2, the beginning and the end of the step, got {points}.")
     fractions = tuple(round(i / (points - 1), 6) for i in range(points))
+    subject = _subject(scene, model, step, source)
+    if lr is None:
+        relative = probes.RelativeLoss(step_sizes=step_sizes(low, high, sizes))
+        ratios = relative(subject, generator=scene.generator(step))
+        _write_along(scene, ratios, "relative_loss", ratios.values, step, unit="1")
+        # Not "greater": a ratio of no number is divergence, too.
+        curve = zip(relative.step_sizes, ratios.values.tolist(), strict=True)
+        lr = next((size for size, ratio in curve if not ratio <= divergence), relative.step_sizes[-1])
     probe = probes.ChannelMomentsAlongStep(lr=lr, fractions=fractions, select=chosen(model, modules))
-    reading = probe(_subject(scene, model, step, source), generator=scene.generator(step))
+    reading = probe(subject, generator=scene.generator(step))
     for quantity, by_fraction in zip(reading.labels["quantity"], reading.values, strict=True):
         for fraction, values in zip(fractions, by_fraction, strict=True):
             _write_channels(scene, reading, f"channel_{quantity}", values, step, at=f"@{fraction:g}")

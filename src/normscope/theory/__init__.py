@@ -1,6 +1,6 @@
 """Closed forms, drawn beside measurements and used to check them; no code is shared with what they check."""
 
-from normscope.theory.activation_rate import activation_growth, gaussian_growth, shaped_growth
+from normscope.theory.activation_rate import activation_growth, gaussian_growth, orthogonal_growth, shaped_growth
 from normscope.theory.gaussian_products import (
     fuss_catalan_cdf,
     fuss_catalan_density,
@@ -50,6 +50,7 @@ __all__ = [
     "largest_singular_value",
     "ordered_map",
     "ordered_slope",
+    "orthogonal_growth",
     "phase",
     "propagate",
     "relu_kernel",

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 HAND_CHOSEN = 0.015
 """C of the dashed line in figure 1, in the authors' code; the text has an absolute constant without a value."""
 
-# Of a gap that is the difference of two logarithms, below which rounding in float64 has eaten the digits of interest.
-_LEAST = 1e-13
+LEAST = 1e-13
+"""Of a gap that is the difference of two logarithms: below it rounding in float64 has eaten the digits of interest."""
 
 
 def gaps(frame: pd.DataFrame, width: int, *, name: str = "gap") -> pd.DataFrame:
@@ -60,4 +60,4 @@ def predicted(width: int) -> float:
 
 
 def _logs(gaps: pd.DataFrame) -> pd.DataFrame:
-    return log(gaps.where(gaps > _LEAST))
+    return log(gaps.where(gaps > LEAST))

@@ -23,20 +23,30 @@ ANCHORED = (
     "weights, (n-2)/(n-3) where the mean is subtracted. It is of infinite width and an orthogonal "
     "batch; nothing is fitted."
 )
+RANK = (
+    "Dashed: theory's growth per layer on a batch of rank r, ½ log((r-1)(d-2)/((r-2)(d-1))), about ½(1/r - 1/d) [D], "
+    "from the gradient measured at the last hidden layer back to the second; nothing is fitted."
+)
 TRAINING = (
     "Plain SGD without momentum and weight decay, rate 0.001, batches of 100, width 100, mean cross-entropy, no "
     "augmentation, float32 [C]; BatchNorm1d with gain, shift and running statistics, and biases [C]; gains l^-0.4, the "
     "first layer being 1 [C]; identity networks without gain."
 )
 LAPTOP_TRAINING = (
-    "laptop: depths 30 and 100 instead of 100, 500 and 1,000; the first 5,000 training images, chosen in proportion to "
-    "the classes, and 1,000 test images; 250 epochs of 50 steps instead of 1,000 epochs of 450; 3 runs."
+    "laptop: the first 5,000 training images, chosen in proportion to the classes, and 1,000 test images; rate 0.01 "
+    "instead of 0.001; 3 runs where nothing else is said."
 )
+LAPTOP_EPOCHS = "laptop: 50 epochs of 50 steps instead of 1,000 of 450."
 PAPER_TRAINING = (
     "paper: the validation images are cut from the training set, so an epoch has 450 steps (MNIST and Fashion MNIST "
     "540) and not 500 (600); 3 runs [G]."
 )
-SMOKE_TRAINING = "smoke: built-in digits, depths 3 and 6, width 16, 4 steps, 2 runs: it shows that the item runs."
+SMOKE_TRAINING = "smoke: built-in digits, depths 3 to 12, width 16, 4 steps, 2 runs: it shows that the item runs."
+SQUARE = "Weights are counted from 1 at the input, those shown are the square ones: from 2 to the depth."
+PARTS = (
+    "Not in the paper: the gradient times W^T is split into its symmetric and antisymmetric parts [D]. A step along "
+    "the antisymmetric one keeps an orthogonal W orthogonal to first order."
+)
 EPOCHS = "Measured at so many epochs, on one batch or the first 1,000 images; train accuracy under batch statistics."
 READ = "Read from the figure by eye."
 BATCHES = "The paper takes one batch for all runs, ours one for each; which images is not said."

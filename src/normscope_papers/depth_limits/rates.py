@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -16,23 +16,23 @@ if TYPE_CHECKING:
 
 def beginnings(frame: pd.DataFrame, *, theory: bool = False) -> pd.DataFrame:
     """Figure E2's rate at the beginning: over the ten layers from the second weight, the first square one, on."""
-    rows = _between(frame, SECOND, BEGINNING, theory=theory)
+    rows = _until(frame, "e2", BEGINNING, theory=theory)
     return rows.assign(value=rows["value"] / (BEGINNING - SECOND))
 
 
-def growths(frame: pd.DataFrame, *, theory: bool = False) -> pd.DataFrame:
-    """Growth of log gradient norms from the last hidden layer to the second, in the networks of figure E2."""
-    return _between(frame, SECOND, None, theory=theory)
+def growths(frame: pd.DataFrame, item: str, *, theory: bool = False, **where: Any) -> pd.DataFrame:
+    """Growth of log gradient norms from the last hidden layer to the second, in the networks of an item."""
+    return _until(frame, item, None, theory=theory, **where)
 
 
-def _between(frame: pd.DataFrame, first: int, last: int | None, *, theory: bool) -> pd.DataFrame:
-    """Log norm of one weight's gradient less that of a later one, or of the last hidden one."""
-    rows = log_norms(frame, "e2", layer=first, theory=theory)
+def _until(frame: pd.DataFrame, item: str, last: int | None, *, theory: bool, **where: Any) -> pd.DataFrame:
+    """Log norm of the second weight's gradient less that of a later one, or of the last hidden one."""
+    rows = log_norms(frame, item, theory=theory, **where)
     if rows.empty:
         return rows
-    every = rows_with_conditions(frame, "e2", probe=rows["probe"].iloc[0])
+    every = rows_with_conditions(frame, item, probe=rows["probe"].iloc[0], name="log_norm")
     ends = every[every["depth"] == (every["layers"] if last is None else last)]
-    keys = ["seed", "condition"]
+    keys = ["seed", "normalizer", "condition"]
     joined = rows.join(ends.set_index(keys)["value"].rename("end"), on=keys)
     return joined.assign(value=joined["value"] - joined["end"]).dropna(subset="value")
 

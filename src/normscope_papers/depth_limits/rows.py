@@ -77,3 +77,12 @@ def log_norms(
     """The log norm of the gradient by one layer's weight, or theory's, in every network of an item."""
     probe = "theory.weight_gradient_norm" if theory else "weight_gradient_norm"
     return rows_with_conditions(frame, item, probe=probe, name="log_norm", depth=layer, **where)
+
+
+def part_ratios(rows: pd.DataFrame) -> pd.DataFrame:
+    """Norm of the symmetric over that of the antisymmetric part of ∇W Wᵀ, one row where both were measured."""
+    parts = rows[rows["probe"] == "gradient_symmetry"]
+    symmetric, antisymmetric = (parts[parts["name"] == name] for name in ("symmetric", "antisymmetric"))
+    keys = ["seed", "condition", "step", "depth"]
+    joined = symmetric.join(antisymmetric.set_index(keys)["value"].rename("beside"), on=keys)
+    return joined.assign(value=joined["value"] / joined["beside"]).dropna(subset="value")

@@ -11,7 +11,7 @@ from tests.papers.synthetic import frame
 from normscope.study import judge
 from normscope_papers.depth_limits import PAPER
 
-from .worlds import WORLDS
+from .worlds import WORLDS, final, gaps, turning, weights
 
 CLAIMS = {claim.name: claim for claim in PAPER.claims}
 SPREAD = (-0.01, 0.0, 0.01)  # of three seeds, relative
@@ -68,6 +68,10 @@ def test_one_condition_alone_raises_nothing(name):
         ("c10-activations", "activation=tanh"),
         ("c08-flat", "activation=tanh"),
         ("c08-exponent-0.1", "activation=sin"),
+        ("c08-0.4-beside-0.2", "exponent=0.2"),
+        ("e2-falls", "exponent=0.8"),
+        ("e2-level", "activation=tanh"),
+        ("c10-depth", "activation=sin"),
         ("c09-mean", "batchnorm"),
         ("g5-plateau", "activation=sin"),
     ],
@@ -108,10 +112,57 @@ def test_networks_less_deep_than_the_collapse_do_not_judge_it():
 
 @pytest.mark.parametrize(
     ("name", "zero"),
-    [("c03-bound", "gap"), ("c03-corollary-4", "gap"), ("s1-line-wide", "gap"), ("c11-antisymmetric", "symmetric")],
+    [("c03-bound", "gap"), ("s1-line-wide", "gap"), ("c11-antisymmetric", "symmetric")],
 )
 def test_what_is_0_lies_below_every_bound_and_is_not_missing(name, zero):
     rows = world(name, {0: WORLDS[name].below})
     last = (rows["name"] == zero) & (rows["depth"] > 1)
     (found,) = CLAIMS[name].effect(rows.assign(value=rows["value"].mask(last, 0.0))).by_seed.values()
     assert found == -math.inf
+
+
+def test_a_gap_of_0_lies_as_far_below_its_expected_bound_as_can_be():
+    rows = world("c03-corollary-4", {0: 0.5})
+    gone = rows.assign(value=rows["value"].mask((rows["name"] == "gap") & (rows["depth"] > 1), 0.0))
+    assert CLAIMS["c03-corollary-4"].effect(gone).by_seed == {0: -1.0}
+
+
+def test_the_bound_on_an_expectation_is_held_against_a_mean_and_not_against_a_mean_of_logarithms():
+    rows = frame(
+        gaps(50, (1e-3, 5e-4, 1.7 * 4e-4, 0.4 * 3e-4)) + gaps(50, (4e-4, 3e-4), name="expected", first=3)
+    )  # ratios 1.7 and 0.4: their logarithms are below 0 on average
+    assert CLAIMS["c03-corollary-4"].effect(rows).by_seed[0] == pytest.approx(0.05)
+
+
+def test_the_paper_s_line_is_compared_where_it_lies_above_rounding():
+    first, constant = 1e-4, 0.015 * 10**2 * (1 + 10 * 1e-4)
+    drawn = [first * math.exp(-layer / constant) for layer in range(60)]
+    last = max(layer for layer, value in enumerate(drawn) if value > 1e-13)
+    made = [value * math.exp(0.5 if layer == last else 9.0) for layer, value in enumerate(drawn)]
+    rows = frame(gaps(10, [first, *made[1:]]))
+    assert drawn[-1] < 1e-17
+    assert CLAIMS["s1-line-narrow"].effect(rows).by_seed[0] == pytest.approx(0.5)
+
+
+@pytest.mark.parametrize(("name", "made"), [("c11-u-shape-f1", weights), ("c11-mechanism-f1", turning)])
+def test_networks_that_are_not_deep_against_their_width_have_no_middle(name, made):
+    deep, square = (frame(made("f1", 20, -4.0, -1.0, width=width)) for width in (4, 5))
+    assert CLAIMS[name].effect(deep).by_seed[0] == pytest.approx(3.0)
+    assert math.isnan(CLAIMS[name].effect(square).by_seed[0])
+    assert judge(CLAIMS[name], square, scale="laptop", runs=["run"]).verdict == "not judged"
+
+
+def test_depths_are_compared_at_the_last_step_that_both_have_and_by_seeds_that_have_all():
+    rows = final("fig4", {("sin", 30): 0.5, ("sin", 100): 0.5, ("tanh", 30): 0.9, ("tanh", 100): 0.9}, at=20)
+    rows += final("fig4", {("tanh", 30): 0.3})[1:]
+    short = final("fig4", {("tanh", 500): 0.1})
+    every = frame([found | {"seed": seed} for seed in (0, 1) for found in rows] + short)
+    found = CLAIMS["c10-depth"].effect(every).by_seed
+    assert found[0] == pytest.approx(0.2)
+    assert math.isnan(found[1])
+
+
+def test_a_slope_of_few_copies_is_held_against_no_law():
+    rows = world("n2-law", {0: 0.05})
+    few = rows[rows["condition"].str.startswith("repeated=1 ")]
+    assert all(math.isnan(value) for value in CLAIMS["n2-law"].effect(few).by_seed.values())

@@ -11,7 +11,21 @@ from normscope.study.paper import study_of
 from normscope_papers.depth_limits import PAPER, decay
 from normscope_papers.depth_limits.rows import conditions_as_columns, rows_with_conditions, slope, straightness
 
-from .worlds import beside_theory, decaying, gaps, growing, last_gap, line, parts, rank, rates, start, trained, weights
+from .worlds import (
+    decaying,
+    gaps,
+    growing,
+    last_gap,
+    line,
+    parts,
+    rank,
+    rates,
+    start,
+    theory_line,
+    trained,
+    turning,
+    weights,
+)
 
 
 def study(item: str, scale: str = "laptop"):
@@ -72,10 +86,28 @@ def test_other_layers_than_the_second_are_not_drawn():
     assert norms.series[0].y == pytest.approx((0.4, 1.3, 3.3))
 
 
-def test_slopes_stand_beside_theory_s():
-    (table,) = PAPER.item("fig5").tables(frame(beside_theory("sin", 0.5)).drop(columns="item"), study("fig5"))
-    assert table.header == ("activation", "exponent", "measured", "theory's growth")
-    assert table.rows[0][:3] == ("sin", "0", "0.150")
+def test_slopes_stand_beside_theory_s_without_the_norm_that_it_is_drawn_from():
+    condition = "activation=sin exponent=0"
+    rows = line("fig5", 0.15, condition) + theory_line("fig5", 0.1, condition)
+    (table,) = PAPER.item("fig5").tables(frame(rows).drop(columns="item"), study("fig5"))
+    assert table.header == ("activation", "exponent", "measured", "theory")
+    assert table.rows == (("sin", "0", "0.150", "0.100"),)
+
+
+@pytest.mark.parametrize(
+    ("item", "conditions"),
+    [
+        ("fig2", ("repeated=0", "repeated=90")),
+        ("samples", ("width=100 samples=50", "width=100 samples=75")),
+        ("repeated", ("repeated=0", "repeated=5")),
+    ],
+)
+def test_batches_of_lesser_rank_have_a_dashed_line_each(item, conditions):
+    rows = [found for one in conditions for found in line(item, 0.02, one) + theory_line(item, 0.01, one)]
+    (panel,) = drawn(item, rows).panels
+    assert [series.kind for series in panel.series] == ["measured", "measured", "theory", "theory"]
+    (table,) = PAPER.item(item).tables(frame(rows).drop(columns="item"), study(item))
+    assert [cells[-2:] for cells in table.rows] == [("0.0200", "0.0100")] * 2
 
 
 def test_figure_5_has_a_panel_for_each_exponent():
@@ -130,8 +162,11 @@ def test_figure_6_draws_gap_and_gradients_of_square_weights_by_epoch():
     rows = weights("fig6", 10, -4.0, -2.0)
     for depth, value in ((1, 9.0), (2, 0.0)):
         rows += trained("fig6", "tanh", 10, "weight_gradient_norm", "log_norm", value, depth=depth)
+    rows += turning("fig6", 10, -1.0, 0.5)
     rows = [found | {"step": found["step"] * 5} for found in rows]  # 50 steps: an epoch
-    gap, gradient = drawn("fig6", rows).panels
+    gap, gradient, parts_of_it = drawn("fig6", rows).panels
+    assert [series.normalizer for series in parts_of_it.series] == ["epoch 0", "epoch 1"]
+    assert parts_of_it.series[-1].y[4] == pytest.approx(10**-0.7)
     assert labels(gap) == [("epoch 1", "measured")]
     assert gap.series[0].x == tuple(map(float, range(2, 11)))
     assert gap.series[0].y[5] == pytest.approx(1e-4)

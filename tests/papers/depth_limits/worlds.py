@@ -66,6 +66,15 @@ def line(item: str, slope: float, condition: str = "", *, layer: int = 2, norm: 
     ]
 
 
+def theory_line(item: str, slope: float, condition: str) -> Rows:
+    """Theory's log norms: growth from the last hidden layer on, whose own norm falls with the depth of the network."""
+    return [
+        start(item, "theory.weight_gradient_norm", "log_norm", value, f"{condition} layers={layers}", depth=depth)
+        for layers in (10, 100, 300)
+        for depth, value in ((2, -0.7 * layers + slope * (layers - 2)), (layers, -0.7 * layers))
+    ]
+
+
 def jacobian(difference: float, name: str) -> Rows:
     return [
         found
@@ -130,6 +139,23 @@ def growing(exponent: float, slope: float) -> Rows:
     return found
 
 
+def beginning(exponent: float, rate: float) -> Rows:
+    """Figure E2: the rate over the ten layers from the second weight on; tanh's is ten times as large."""
+    return [
+        start(
+            "e2",
+            "weight_gradient_norm",
+            "log_norm",
+            value,
+            f"activation={activation} exponent={exponent} layers={layers}",
+            depth=depth,
+        )
+        for activation, factor in (("sin", 1), ("tanh", 10))
+        for layers in (100, 500)
+        for depth, value in ((2, 1.0 + 10 * factor * rate), (12, 1.0), (layers, -3.0))
+    ]
+
+
 def rank(name: str, samples: int, share: float, data_set: str = "cifar10") -> Row:
     return start("d1", "batch_rank", name, share * samples, f"data_set={data_set} samples={samples}")
 
@@ -145,24 +171,35 @@ def by_copies(order: float) -> Rows:
     ]
 
 
-def trained(item: str, activation: str, layers: int, probe: str, name: str, value: float, **more: int) -> Rows:
-    """A number at steps 0 and 10 of training; the second counts."""
-    condition = f"activation={activation} layers={layers}"
+def trained(
+    item: str,
+    activation: str,
+    layers: int,
+    probe: str,
+    name: str,
+    value: float,
+    *,
+    width: int = 2,
+    at: int = 10,
+    **more: int,
+) -> Rows:
+    """A number at step 0 and a later one of training; the second counts."""
+    condition = f"activation={activation} width={width} layers={layers}"
     return [
-        row(item, "batchnorm", probe, name, at, condition=condition, step=step, **more)
-        for step, at in ((0, 0.123), (10, value))
+        row(item, "batchnorm", probe, name, number, condition=condition, step=step, **more)
+        for step, number in ((0, 0.123), (at, value))
     ]
 
 
-def final(item: str, accuracies: dict[tuple[str, int], float]) -> Rows:
+def final(item: str, accuracies: dict[tuple[str, int], float], *, at: int = 10) -> Rows:
     return [
         found
         for (activation, layers), value in accuracies.items()
-        for found in trained(item, activation, layers, "batch_accuracy", "train_accuracy", value)
+        for found in trained(item, activation, layers, "batch_accuracy", "train_accuracy", value, at=at)
     ]
 
 
-def weights(item: str, layers: int, middle: float, ends: float) -> Rows:
+def weights(item: str, layers: int, middle: float, ends: float, *, width: int = 2) -> Rows:
     """Log10 of gaps of the weights by layer: at the front as said, at the back ten times that."""
     found: Rows = []
     for depth in range(1, layers + 2):
@@ -170,7 +207,22 @@ def weights(item: str, layers: int, middle: float, ends: float) -> Rows:
         value = {(True, False): ends, (False, True): ends + 1}.get((front, back), middle)
         outside = depth in (1, layers + 1)  # not square
         gap = 1e9 if outside else 10**value
-        found += trained(item, "tanh", layers, "isometry_gap", "weight_gap", gap, depth=depth)
+        found += trained(item, "tanh", layers, "isometry_gap", "weight_gap", gap, depth=depth, width=width)
+    return found
+
+
+def turning(item: str, layers: int, middle: float, ends: float, *, width: int = 2) -> Rows:
+    """Log10 of the symmetric over the antisymmetric part by layer, at two steps as far below as above what is said."""
+    found: Rows = []
+    for depth in range(2, layers + 1):
+        front, back = depth <= layers / 10 + 1, depth > 0.9 * layers
+        value = {(True, False): ends, (False, True): ends + 1}.get((front, back), middle)
+        for step, off in ((5, -0.3), (10, 0.3)):
+            for name, part in (("symmetric", 10 ** (value + (off if value == middle else 0))), ("antisymmetric", 1.0)):
+                given = trained(
+                    item, "tanh", layers, "gradient_symmetry", name, part, depth=depth, at=step, width=width
+                )
+                found += given if step == 10 else given[1:]
     return found
 
 
@@ -202,6 +254,20 @@ def _line_worlds(width: int) -> World:
     return World(rows, -0.5, 0.5)
 
 
+def _law_world(item: str, condition: str, sizes: tuple[int, int, int]) -> World:
+    """Of the first two theory has more than flat, and of the third, which no law fits, less."""
+
+    def rows(v: float) -> Rows:
+        found: Rows = []
+        for size, slope, theory in zip(
+            sizes, (0.02 * (1 - v), 0.01 * (1 + v / 2), 7.0), (0.02, 0.01, 1e-4), strict=True
+        ):
+            found += line(item, slope, condition.format(size)) + theory_line(item, theory, condition.format(size))
+        return found
+
+    return World(rows, 0.05, 0.8)
+
+
 def _power_world() -> World:
     return World(lambda v: rates(lambda name, gain, _: 0.1 * gain ** (3 + (v if name == "sin" else -v / 2))), 0.2, 0.9)
 
@@ -218,6 +284,9 @@ def _weight_worlds(item: str) -> dict[str, World]:
     return {
         f"c11-u-shape-{item}": World(
             lambda v: weights(item, 20, -4.0, -4.0 + v) + weights(item, 10, -9.0, -1.0), 0.1, 2.0
+        ),
+        f"c11-mechanism-{item}": World(
+            lambda v: turning(item, 20, -2.0, -2.0 + v) + turning(item, 10, -9.0, -1.0), 0.1, 1.0
         ),
         f"c11-gradients-{item}": World(lambda v: gradients(item, v), -7.0, -1.0),
         f"c11-deeper-{item}": World(
@@ -244,7 +313,7 @@ WORLDS: dict[str, World] = {
     "c03-corollary-4": World(
         lambda v: (
             gaps(50, (1e-3, 5e-4, 4e-4, 3e-4))
-            + gaps(50, (4e-4 * math.exp(0.1 - v), 3e-4 * math.exp(-0.1 - v)), name="expected", first=3)
+            + gaps(50, (4e-4 / (1.1 + v), 3e-4 / (0.9 + v)), name="expected", first=3)
         ),
         -0.5,
         0.5,
@@ -288,6 +357,7 @@ WORLDS: dict[str, World] = {
     "g5-plateau": World(lambda v: last_gap(ROOT, "gap", v, "sin") + last_gap(ROOT, "gap", 2 * v, "tanh"), 0.1, 1.0),
     "c07-sin": World(lambda v: beside_theory("sin", -v), 0.05, 0.5),
     "c07-tanh": World(lambda v: beside_theory("tanh", v), 0.05, 0.5),
+    "c07-relu": World(lambda v: beside_theory("relu", v), 0.05, 0.5),
     "c07-coincide": World(
         lambda v: rates(
             lambda name, gain, layer: 0.1 * (1 + (v if name == "sin" else v / 2) * (0.5 if layer == 100 else -0.5))
@@ -299,16 +369,29 @@ WORLDS: dict[str, World] = {
     "c07-power-of-rates": _power_world(),
     "c08-flat": World(
         lambda v: (
-            line("fig5", -v, "activation=sin exponent=0.4")
-            + line("fig5", v / 2, "activation=tanh exponent=0.4")
+            line("fig5", -5.0, "activation=sin exponent=0.4")
+            + line("fig5", v, "activation=tanh exponent=0.4")
             + line("fig5", 7.0, "activation=sin exponent=0")
             + line("fig5", 7.0, "activation=identity exponent=0.4")
         ),
-        1e-4,
+        -0.01,
+        0.01,
+    ),
+    "c08-no-vanishing": World(
+        lambda v: (
+            line("fig5", v, "activation=sin exponent=0.4")
+            + line("fig5", 5.0, "activation=tanh exponent=0.4")
+            + line("fig5", -7.0, "activation=sin exponent=0")
+        ),
+        -0.01,
         0.01,
     ),
     "c08-exponent-0.1": World(lambda v: growing(0.1, v) + growing(0.4, 7.0), 1e-4, 0.01),
     "c08-exponent-0.2": World(lambda v: growing(0.2, v) + growing(0.4, 7.0), 1e-4, 0.01),
+    "c08-exponent-0.4": World(lambda v: growing(0.4, v / 2) + growing(0.2, 7.0), 1e-4, 0.01),
+    "c08-0.4-beside-0.2": World(lambda v: growing(0.2, 0.02 + 2 * v) + growing(0.4, 0.01), -0.004, 0.004),
+    "e2-falls": World(lambda v: beginning(0.1, 0.01 * math.exp(v)) + beginning(0.8, 0.01), 0.5, 3.0),
+    "e2-level": World(lambda v: beginning(0.8, v) + beginning(0.1, 0.5), 0.005, 0.05),
     "s3-eq165-printed": World(
         lambda v: rates(lambda name, gain, _: (-v if name == "sin" else 0.02 - v) if gain == 0.9 else 9.0), -0.1, 0.1
     ),
@@ -337,7 +420,8 @@ WORLDS: dict[str, World] = {
     "n1-fewer-samples": World(
         lambda v: (
             line("samples", 2 * v, "width=100 samples=50")
-            + line("samples", v, "width=100 samples=90")
+            + line("samples", v, "width=100 samples=75")
+            + line("samples", -7.0, "width=100 samples=90")
             + line("samples", -7.0, "width=100 samples=100")
         ),
         1e-4,
@@ -352,20 +436,25 @@ WORLDS: dict[str, World] = {
         1e-4,
         0.02,
     ),
+    "n1-law": _law_world("samples", "width=100 samples={}", (50, 75, 99)),
+    "n2-law": _law_world("repeated", "repeated={}", (50, 25, 1)),
     "n2-by-deficit": World(by_copies, -1.0, 1.0, exact=False),
     "n2-one-copy": World(lambda v: line("repeated", v, "repeated=1") + line("repeated", 7.0, "repeated=2"), 1e-4, 0.02),
     "c10-depth": World(
-        lambda v: final(
-            "fig4",
-            {("sin", 30): 0.5, ("sin", 100): 0.5 - v, ("tanh", 30): 0.4, ("tanh", 100): 0.4, ("identity", 30): 0.9},
+        lambda v: (
+            final("fig4", {("sin", 30): 0.5, ("sin", 100): 0.5 - v / 2, ("tanh", 30): 0.4, ("tanh", 100): 0.4}, at=20)
+            + final("fig4", {("tanh", 30): 0.3, ("tanh", 500): 0.3 + v, ("identity", 500): 0.9})[1::2]
         ),
         0.01,
         0.3,
     ),
     "c10-activations": World(
-        lambda v: final(
-            "fig4",
-            {("sin", 100): 0.3 + v, ("tanh", 100): 0.4 + v, ("identity", 100): 0.3, ("identity", 30): 0.9},
+        lambda v: (
+            final(
+                "fig4", {("sin", 100): 0.3 + v, ("tanh", 100): 0.4 + v, ("identity", 100): 0.3, ("identity", 30): 0.9}
+            )
+            + final("fig4", {("tanh", 500): 0.8, ("identity", 500): 0.9})
+            + final("fig4", {("tanh", 100): 0.9}, at=20)[1:]
         ),
         0.05,
         0.5,

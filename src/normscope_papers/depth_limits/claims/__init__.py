@@ -2,7 +2,7 @@
 
 c are points of the paper or derived from it, s its slips and what it leaves unremarked, n what it did not test. Where
 two sides disagree both are claims. Thresholds were written down before the first run at laptop scale, each with its
-reason; none was moved later.
+reason; none was moved later, but for what docs/depth-limits.md says under "The claims".
 """
 
 from normscope_papers.depth_limits.claims import batches, gradients, isometry, shaping, training

@@ -18,7 +18,10 @@ if TYPE_CHECKING:
 
 _SAMPLES = Axis("samples of a batch", log=True)
 _SHARE = Axis("rank / samples", bounds=(0.0, 1.0))
-_WHAT = "Natural log of the Frobenius norm of the gradient by the second weight, against the depth of the network. "
+_WHAT = (
+    "Natural log of the Frobenius norm of the gradient by the second weight, against the depth of the network. Dashed: "
+    "theory's growth on a batch of that rank, from the gradient measured at the last hidden layer back. "
+)
 _NAMES = {
     "raw_rank_float32": "pixels, float32",
     "raw_rank_float64": "pixels, float64",

@@ -11,6 +11,7 @@ from normscope_papers.common.cells import written
 from normscope_papers.common.drawing import spread
 from normscope_papers.common.rows import effect
 from normscope_papers.depth_limits import drawing as d
+from normscope_papers.depth_limits.rates import growths
 from normscope_papers.depth_limits.rows import log_norms, rows_with_conditions, slopes
 
 if TYPE_CHECKING:
@@ -18,10 +19,11 @@ if TYPE_CHECKING:
 
 _WHAT = "Natural log of the Frobenius norm of the gradient by the second weight, against the depth of the network. "
 _DASHED = (
-    "Dashed: theory's growth per layer (none with orthogonal weights and the identity), from the gradient measured at "
-    "the last hidden layer back. "
+    "Dashed: theory's growth per layer (none with orthogonal weights, the identity and a batch of full rank), from the "
+    "gradient measured at the last hidden layer back. "
 )
 _PART = Axis("norm of the part", log=True)
+_DIGITS = 12  # of theory's slopes, which are differences of log norms: behind them stands rounding alone
 
 
 def by_depth(
@@ -104,20 +106,24 @@ def centering(frame: pd.DataFrame, study: Study) -> tuple[Figure, ...]:
 def slopes_by(
     frame: pd.DataFrame, study: Study, columns: tuple[str, ...], say: Callable[[str, object], str] = lambda _, v: f"{v}"
 ) -> tuple[Table, ...]:
-    """The slope of log gradient norms against depth, by these columns of the condition, beside theory's."""
-    measured, theory = (log_norms(frame, study.item, theory=one) for one in (False, True))
+    """The slope of log gradient norms against depth, by these columns of the condition, beside that of theory's growth.
+
+    Theory's, from the last hidden layer to the second, is without the norm measured there, from which it is drawn.
+    """
+    measured, theory = log_norms(frame, study.item), growths(frame, study.item, theory=True)
     if measured.empty:
         return (d.table("No trial has ended.", (*columns, "slope"), ()),)
     rows = []
     for key, own in measured.groupby(list(columns), sort=False):
         beside = theory[(theory[list(columns)] == list(key)).all(axis=1)] if len(theory) else theory
-        cells = (written(effect("", slopes(own))), written(effect("", slopes(beside))) if len(beside) else "none")
+        expected = slopes(beside).round(_DIGITS)
+        cells = (written(effect("", slopes(own))), written(effect("", expected)) if len(beside) else "none")
         rows.append((*(say(name, value) for name, value in zip(columns, key, strict=True)), *cells))
     caption = (
-        "Slope of log ‖∇W₂‖ against the depth of the network, nats per layer, by least squares: mean over seeds [95 % "
-        "interval]."
+        "Slope of log ‖∇W₂‖ against the depth of the network, and of theory's growth from the last hidden layer to the "
+        "second, nats per layer, by least squares: mean over seeds [95 % interval]."
     )
-    return (d.table(caption, (*columns, "measured", "theory's growth"), rows),)
+    return (d.table(caption, (*columns, "measured", "theory"), rows),)
 
 
 def slopes_table(frame: pd.DataFrame, study: Study) -> tuple[Table, ...]:

@@ -69,7 +69,7 @@ def exponents(frame: pd.DataFrame, study: Study) -> tuple[Figure, ...]:
     """Figure E2, with the growth over all layers beside it."""
     rows = rows_with_conditions(frame, study.item)
     rate, rate_theory = (beginnings(frame, theory=one) for one in (False, True))
-    growth, growth_theory = (growths(frame, theory=one) for one in (False, True))
+    growth, growth_theory = (growths(frame, study.item, theory=one) for one in (False, True))
     axis = Axis("growth from the last hidden layer to the second", "nats")
     panels = []
     for activation in rows["activation"].unique() if len(rows) else ():

@@ -9,12 +9,13 @@ from normscope.report import Axis, Figure
 from normscope.study import Study
 from normscope_papers.common.drawing import spread
 from normscope_papers.depth_limits import drawing as d
-from normscope_papers.depth_limits.rows import rows_with_conditions
+from normscope_papers.depth_limits.rows import part_ratios, rows_with_conditions
 
 if TYPE_CHECKING:
     import pandas as pd
 
 _GRADIENT = Axis("‖∇W‖", log=True)
+_RATIO = Axis("symmetric / antisymmetric part", log=True)
 _UNDER = {
     ("batch_accuracy", "train_accuracy"): "train",
     ("batch_accuracy", "test_accuracy"): "test, statistics of test batches",
@@ -63,7 +64,7 @@ def accuracies(frame: pd.DataFrame, study: Study) -> tuple[Figure, ...]:
 
 
 def weights(frame: pd.DataFrame, study: Study) -> tuple[Figure, ...]:
-    """Figures 6, F1 and F2: gap of the weights and norm of their gradients by layer, a line for each epoch."""
+    """Figures 6, F1 and F2: gap of the weights, norm and parts of their gradients by layer, a line for each epoch."""
     rows = epochs(rows_with_conditions(frame, study.item), study)
     panels = []
     for layers, own in rows.groupby("layers") if len(rows) else ():
@@ -74,19 +75,21 @@ def weights(frame: pd.DataFrame, study: Study) -> tuple[Figure, ...]:
         panels += [
             d.panel(f"(a) gap of the weights, depth {layers}", d.LAYER, d.GAP, gaps, _epoch, "depth"),
             d.panel(f"(b) gradients, depth {layers}", d.LAYER, _GRADIENT, norms, _epoch, "depth"),
+            d.panel(f"(c) parts of ∇W Wᵀ, depth {layers}", d.LAYER, _RATIO, part_ratios(hidden), _epoch, "depth"),
         ]
     return d.figure(
         study,
         "Orthogonality of the weights and gradients by layer in training",
         "Isometry gap of each square weight; Frobenius norm of the loss's gradient by it on one batch that stays the "
-        f"same. {spread(rows, log=True)}",
+        "same; and, not in the paper, norm of the symmetric over that of the antisymmetric part of ∇W Wᵀ. "
+        f"{spread(rows, log=True)}",
         panels,
     )
 
 
 def _shown(rows: pd.DataFrame) -> pd.Series[bool]:
     """A few epochs: the first, the last, and those of the paper's figure."""
-    chosen = {0.0, 1.0, 10.0, 50.0, 100.0, 200.0, rows["epoch"].max()}
+    chosen = {0.0, 1.0, 10.0, 50.0, 100.0, 200.0, 300.0, rows["epoch"].max()}
     return rows["epoch"].isin(chosen)
 
 

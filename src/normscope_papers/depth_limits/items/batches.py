@@ -48,7 +48,7 @@ def ranks(
 def samples(*, samples: tuple[int, ...], **fields: Any) -> Stages:
     """Batches with fewer samples than units, as many, and more."""
     setting = Untrained(**fields, batch_size=max(samples))
-    gradient = measured("weight_gradient_norm", 0, layers=ENDS)
+    gradient = measured("weight_gradient_norm", 0, layers=ENDS, theory=True)
     found: list[Experiment] = []
     for size in samples:
         found += setting.at_every_depth(ROOT, gradient, batch_size=size, width=setting.width, samples=size)
@@ -60,7 +60,7 @@ def repeated(*, repeated: tuple[int, ...], **fields: Any) -> Stages:
     setting = Untrained(**fields)
     found: list[Experiment] = []
     for copies in repeated:
-        gradient = measured("weight_gradient_norm", 0, layers=ENDS, repeated=copies)
+        gradient = measured("weight_gradient_norm", 0, layers=ENDS, repeated=copies, theory=True)
         found += setting.at_every_depth(ROOT, gradient, repeated=copies)
     return tuple(found), None
 
@@ -127,6 +127,7 @@ ITEMS = (
             "The paper has as many samples as units, n = d = 100, everywhere [P]; theory needs a batch of rank d [D].",
             notes.SECOND,
             notes.ROOT,
+            notes.RANK,
             notes.FLOAT64,
             notes.RUNS,
             "paper: the widths, depths and runs of figure 3. " + notes.LAPTOP,
@@ -149,6 +150,7 @@ ITEMS = (
             "Of n = d = 100 samples so many are copies of the others, with their classes: the rank is 100 less that.",
             notes.SECOND,
             notes.ROOT,
+            notes.RANK,
             notes.FLOAT64,
             notes.RUNS,
             "paper: the widths, depths and runs of figure 3. " + notes.LAPTOP,

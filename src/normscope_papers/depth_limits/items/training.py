@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 
 from normscope.study import Data, Experiment, Item, Measurement, Optimizer, Training
 from normscope_papers.common.data_sets import CIFAR10, CIFAR100, DIGITS, FASHION, MNIST
-from normscope_papers.common.experiments import Scalar, Stages, evaluated, identifier, measured
+from normscope_papers.common.experiments import Fields, Scalar, Stages, evaluated, identifier, measured
 from normscope_papers.depth_limits import notes
 from normscope_papers.depth_limits.experiments import STANDARD, deep, spelled
 from normscope_papers.depth_limits.figures import training as figures
 from normscope_papers.depth_limits.published import training as published
 
-_EPOCHS = (0, 1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)
+_EPOCHS = (0, 1, 2, 5, 10, 20, 50, 100, 200, 300, 500, 1000)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,6 +24,7 @@ class Trained:
     Attributes:
         exponent: of the gain, where the activation is not the identity.
         per_epoch: steps of an epoch; it follows from max_train and batch_size, which no recipe counts.
+        short_depths: further depths, trained with `short_activations` for `short_epochs` from `short_seeds` seeds.
         checkpoint_every: steps between checkpoints, from which an interrupted training goes on.
     """
 
@@ -39,6 +40,10 @@ class Trained:
     epochs: int
     lr: float
     seeds: int
+    short_depths: tuple[int, ...]
+    short_activations: tuple[str, ...]
+    short_epochs: int
+    short_seeds: int
     checkpoint_every: int | None
 
     @property
@@ -51,15 +56,25 @@ class Trained:
         """The steps after so many epochs, the last among them."""
         return tuple(sorted({*(epoch * self.per_epoch for epoch in _EPOCHS if epoch < self.epochs), self.last}))
 
-    def trainings(self, *measurements: Measurement) -> Iterable[Experiment]:
-        """Every activation at every depth from every seed."""
+    def trainings(self, asked: Callable[[Trained], tuple[Measurement, ...]]) -> tuple[Experiment, ...]:
+        """Every activation at every depth from every seed, then those that train for few epochs."""
+        short = replace(
+            self,
+            activations=self.short_activations,
+            depths=self.short_depths,
+            epochs=self.short_epochs,
+            seeds=self.short_seeds,
+        )
+        return (*self._trainings(asked(self)), *short._trainings(asked(short)))
+
+    def _trainings(self, measurements: tuple[Measurement, ...]) -> Iterable[Experiment]:
         for activation in self.activations:
             for depth in self.depths:
                 yield from (self._training(activation, depth, seed, measurements) for seed in range(self.seeds))
 
     def _training(self, activation: str, depth: int, seed: int, measurements: tuple[Measurement, ...]) -> Experiment:
         options: dict[str, Scalar] = {"activation": activation, "bias": True}
-        condition = spelled(activation=activation, layers=depth)
+        condition = spelled(activation=activation, width=self.width, layers=depth)
         return Experiment(
             id=identifier(condition, STANDARD.label, f"seed{seed}"),
             data=Data(name=self.data, max_train=self.max_train, max_eval=self.max_eval),
@@ -80,38 +95,33 @@ class Trained:
 
 def curves(**fields: Any) -> Stages:
     """Figure 4: train accuracy by epoch."""
-    setting = Trained(**fields)
-    return tuple(setting.trainings(measured("batch_accuracy", *setting.at, split="train"))), None
+    return Trained(**fields).trainings(lambda of: (measured("batch_accuracy", *of.at, split="train"),)), None
 
 
-def generalization(*, short_depths: tuple[int, ...], short_epochs: int, **fields: Any) -> Stages:
-    """Figures G1 to G4: train and test accuracy by epoch; identity networks of further depths for a few epochs."""
-    setting = Trained(**fields)
-    found = [*setting.trainings(*_accuracies(setting))]
-    if short_depths:
-        short = replace(setting, activations=("identity",), depths=short_depths, epochs=short_epochs)
-        found += short.trainings(*_accuracies(short))
-    return tuple(found), None
+def generalization(**fields: Any) -> Stages:
+    """Figures G1 to G4: train and test accuracy by epoch, under batch statistics; test accuracy under running ones."""
 
+    def asked(of: Trained) -> tuple[Measurement, ...]:
+        train, test = (measured("batch_accuracy", *of.at, split=split) for split in ("train", "test"))
+        return train, test, evaluated(*of.at, split="test")
 
-def _accuracies(setting: Trained) -> tuple[Measurement, ...]:
-    """Under batch statistics, and of the test images under running statistics too, as an evaluation has them."""
-    train, test = (measured("batch_accuracy", *setting.at, split=split) for split in ("train", "test"))
-    return train, test, evaluated(*setting.at, split="test")
+    return Trained(**fields).trainings(asked), None
 
 
 def weights(**fields: Any) -> Stages:
-    """Figures 6, F1 and F2: isometry gap of the weights, and gradients, by layer and epoch."""
-    setting = Trained(**fields)
-    found = setting.trainings(
-        measured("isometry_gap", *setting.at, of="weights"),
-        measured("weight_gradient_norm", *setting.at),
-        measured("gradient_symmetry", 0, setting.last),
-        measured("batch_accuracy", *setting.at, split="train"),
-    )
-    return tuple(found), None
+    """Figures 6, F1 and F2: isometry gap of the weights, gradients and their two parts, by layer and epoch."""
+
+    def asked(of: Trained) -> tuple[Measurement, ...]:
+        return (
+            measured("isometry_gap", *of.at, of="weights"),
+            measured("weight_gradient_norm", *of.at),
+            measured("gradient_symmetry", *of.at),
+        )
+
+    return Trained(**fields).trainings(asked), None
 
 
+_ALONE: dict[str, Any] = {"short_depths": (), "short_activations": (), "short_epochs": 0, "short_seeds": 0}
 _PAPER: dict[str, Any] = {
     "data": CIFAR10,
     "max_train": None,
@@ -125,15 +135,16 @@ _PAPER: dict[str, Any] = {
     "epochs": 1000,
     "lr": 0.001,
     "seeds": 3,
+    **_ALONE,
     "checkpoint_every": 4500,
 }
 _LAPTOP = _PAPER | {
     "max_train": 5000,
     "max_eval": 1000,
-    "depths": (30, 100),
     "per_epoch": 50,
-    "epochs": 250,
-    "checkpoint_every": 2500,
+    "epochs": 50,
+    "lr": 0.01,
+    "checkpoint_every": 500,
 }
 _SMOKE = _PAPER | {
     "data": DIGITS,
@@ -151,34 +162,43 @@ _SMOKE = _PAPER | {
 _NOTES = (notes.TRAINING, notes.EPOCHS, notes.LAPTOP_TRAINING, notes.PAPER_TRAINING, notes.SMOKE_TRAINING)
 
 
-def _of_weights(name: str, source: str, activation: str, depths: dict[str, tuple[int, ...]], note: str) -> Item:
+def _short(activations: tuple[str, ...], depths: tuple[int, ...], epochs: int, seeds: int) -> dict[str, Any]:
+    given = (depths, activations, epochs, seeds)
+    return dict(zip(_ALONE, given, strict=True))
+
+
+def _of_weights(name: str, source: str, activation: str, fields: Fields, *said: str) -> Item:
     only = {"activations": (activation,)}
+    base = {"smoke": _SMOKE, "laptop": _LAPTOP, "paper": _PAPER}
     return Item(
         name=name,
         title=f"Isometry gap of the weights and gradients by layer in training, {activation} with shaped gains",
         source=source,
-        fields={
-            "smoke": _SMOKE | only | {"depths": depths["smoke"]},
-            "laptop": _LAPTOP | only | {"depths": depths["laptop"]},
-            "paper": _PAPER | only | {"depths": depths["paper"]},
-        },
+        fields={scale: base[scale] | only | own for scale, own in fields.items()},
         study=weights,
         figures=figures.weights,
-        published=published.FIG_6 if name == "fig6" else (),
-        notes=(note, *_NOTES),
+        published=published.WEIGHTS[name],
+        notes=(*said, notes.SQUARE, notes.PARTS, *_NOTES),
     )
 
 
-def _of_accuracy(name: str, source: str, title: str, data: str, per_epoch: int) -> Item:
-    short = {"short_depths": (500,), "short_epochs": 20}
+# A tenth as wide as deep, as in the paper, at a cost that allows three seeds.
+_NARROW = {"width": 32, "batch_size": 32, "per_epoch": 156, "depths": (100, 320), "epochs": 10}
+_NARROW_NOTES = (
+    "Figures F1 and F2 are taken to be of sin and of tanh, each with both panels [G].",
+    "laptop: width 32, batches of 32, depths 100 and 320, 10 epochs of 156 steps instead of 1,000 of 450.",
+)
+
+
+def _of_accuracy(name: str, data: str, title: str, per_epoch: int, short: dict[str, Any], *said: str) -> Item:
     return Item(
         name=name,
         title=f"Train and test accuracy of deep networks, {title}",
-        source=source,
+        source=f"Figure {name.upper()}",
         fields={
-            "smoke": _SMOKE | {"short_depths": (12,), "short_epochs": 1},
-            "laptop": _LAPTOP | {"data": data} | short,
-            "paper": _PAPER | {"data": data, "per_epoch": per_epoch, "short_depths": (), "short_epochs": 0},
+            "smoke": _SMOKE | _short(("identity",), (12,), 1, 2),
+            "laptop": _LAPTOP | {"data": data, "activations": ("identity", "tanh"), "depths": (100,)} | short,
+            "paper": _PAPER | {"data": data, "per_epoch": per_epoch},
         },
         study=generalization,
         figures=figures.accuracies,
@@ -187,7 +207,9 @@ def _of_accuracy(name: str, source: str, title: str, data: str, per_epoch: int) 
             "Test accuracy is measured under running statistics, as an evaluation has them, and under those of test "
             "batches: identity networks of depth 500 and more fall to chance under the former [P], which the paper "
             "does not remark on. It is judged after a tenth of the paper's steps at least.",
-            "laptop: besides, identity networks of depth 500 for 20 epochs, which are too few to judge by.",
+            notes.LAPTOP_EPOCHS,
+            "laptop: identity and tanh at depth 100.",
+            *said,
             *_NOTES,
         ),
     )
@@ -198,35 +220,43 @@ ITEMS = (
         name="fig4",
         title="Train accuracy by epoch and depth, with shaped activations and linear",
         source="Figure 4",
-        fields={"smoke": _SMOKE, "laptop": _LAPTOP, "paper": _PAPER},
+        fields={
+            "smoke": _SMOKE | _short(("identity", "tanh"), (12,), 1, 2),
+            "laptop": _LAPTOP | {"depths": (30, 100)} | _short(("identity", "tanh"), (500, 1000), 5, 2),
+            "paper": _PAPER,
+        },
         study=curves,
         figures=figures.curves,
         published=published.FIG_4,
-        notes=_NOTES,
+        notes=(
+            notes.LAPTOP_EPOCHS,
+            "laptop: depths 30 and 100; besides, identity and tanh at depths 500 and 1,000 for 5 epochs, 2 runs.",
+            *_NOTES,
+        ),
     ),
     _of_weights(
         "fig6",
         "Figure 6",
         "tanh",
-        {"smoke": (6,), "laptop": (100,), "paper": (1000,)},
-        "laptop: depth 100 instead of 1,000, and 250 epochs where the paper's figure goes to 300.",
+        {
+            "smoke": {"depths": (6,)} | _short(("tanh",), (12,), 1, 2),
+            "laptop": {"depths": (100,)} | _short(("tanh",), (500, 1000), 10, 3),
+            "paper": {"depths": (1000,)},
+        },
+        "laptop: depth 100 for 50 epochs, 500 and 1,000 for 10, where the paper's figure shows depth 1,000 after 50 to "
+        "300 epochs of 500 steps.",
     ),
-    _of_weights(
-        "f1",
-        "Figure F1",
-        "sin",
-        {"smoke": (3, 6), "laptop": (30, 100), "paper": (100, 500, 1000)},
-        "Figures F1 and F2 are taken to be of sin and of tanh, each with both panels [G].",
+    _of_weights("f1", "Figure F1", "sin", {"smoke": {}, "laptop": _NARROW, "paper": {}}, *_NARROW_NOTES),
+    _of_weights("f2", "Figure F2", "tanh", {"smoke": {}, "laptop": _NARROW, "paper": {}}, *_NARROW_NOTES),
+    _of_accuracy(
+        "g1",
+        MNIST,
+        "MNIST",
+        540,
+        _short(("identity",), (500,), 10, 3),
+        "laptop: besides, identity networks of depth 500 for 10 epochs, which are too few to judge by.",
     ),
-    _of_weights(
-        "f2",
-        "Figure F2",
-        "tanh",
-        {"smoke": (3, 6), "laptop": (30, 100), "paper": (100, 500, 1000)},
-        "Figures F1 and F2 are taken to be of sin and of tanh, each with both panels [G].",
-    ),
-    _of_accuracy("g1", "Figure G1", "MNIST", MNIST, 540),
-    _of_accuracy("g2", "Figure G2", "Fashion MNIST", FASHION, 540),
-    _of_accuracy("g3", "Figure G3", "CIFAR-100", CIFAR100, 450),
-    _of_accuracy("g4", "Figure G4", "CIFAR-10", CIFAR10, 450),
+    _of_accuracy("g2", FASHION, "Fashion MNIST", 540, {}),
+    _of_accuracy("g3", CIFAR100, "CIFAR-100", 450, {}),
+    _of_accuracy("g4", CIFAR10, "CIFAR-10", 450, {}),
 )

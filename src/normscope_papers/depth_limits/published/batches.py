@@ -28,6 +28,11 @@ TABLE_D1 = tuple(
         uncertainty=spread,
     )
     for size, name, value, spread in (
+        *(
+            (size, name, float(size), None)
+            for size in (16, 32, 64)
+            for name in ("cifar10", "mnist", "fashion", "cifar100")
+        ),
         (128, "cifar10", 127.99, 0.09),
         (128, "mnist", 128.0, None),
         (128, "fashion", 128.0, None),

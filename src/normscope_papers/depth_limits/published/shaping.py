@@ -29,7 +29,7 @@ def _beginning(frame: pd.DataFrame, *, activation: str, exponent: float) -> Effe
 
 FIG_5 = tuple(
     published(
-        f"Figure 5, log ‖∇W₁‖ at depth {layers}",
+        f"Figure 5, log ‖∇W₂‖ at depth {layers}",
         f"{activation}, {'gain l^-0.4' if exponent else 'no gain'}",
         value,
         partial(log_norm, item="fig5", layers=layers, activation=activation, exponent=exponent),
@@ -61,7 +61,8 @@ FIG_E2 = tuple(
         activation,
         value,
         partial(_beginning, activation=activation, exponent=exponent),
-        f"{notes.READ} The paper does not say which activation the figure is of; all depths are taken together.",
+        f"{notes.READ} The paper does not say which activation the figure is of; all depths are taken together. At 0.8 "
+        "ours is mostly the batch's, on its way to orthogonality: theory without it has 0.003 (sin) and 0.005 (tanh).",
         unit="nats/layer",
     )
     for activation in ("sin", "tanh")
