@@ -5,6 +5,8 @@ help optimization?" (Santurkar, Tsipras, Ilyas and Madry 2018). What had to be r
 item, with marks: [P] read in the paper's text or figures, [S] a secondary source, [M] remembered, [D] derived.
 """
 
+from pathlib import Path
+
 from normscope.study import Paper
 from normscope_papers.common.marks import with_marks
 from normscope_papers.understanding_batch_norm.claims import CLAIMS
@@ -24,6 +26,7 @@ PAPER = Paper(
     "arXiv:1805.11604",
     items=with_marks(ITEMS, _MARKS),
     claims=CLAIMS,
+    shipped=Path(__file__).parent / "verdicts.json",
 )
 
 __all__ = ["PAPER"]

@@ -16,13 +16,19 @@ PAIR = named("batchnorm", "none")
 """Batch norm everywhere and nowhere: `none` leaves every site an identity, and the convolutions without bias."""
 
 VGG, DEEP_LINEAR = "vgg", "dln"
-"""The conditions of the item `smoothness`: its two networks."""
+"""The conditions of the item `smoothness`: its two networks. In `covariate-shift` the VGG has none."""
 
 NOISY = "noisy batch norm"
 """The condition of batch norm with noise behind it."""
 
 BLOCKS = r"blocks\.\d+"
 """The outputs of all residual blocks, as a regular expression of module names."""
+
+READOUT = "readout"
+"""The module that gives the logits: the last layer."""
+
+CONTROL = "batch norm"
+"""The condition of the network with batch norm beside initializations without."""
 
 
 def residual(*, depth: int, width: int, **options: Scalar) -> Model:

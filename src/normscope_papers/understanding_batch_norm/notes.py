@@ -32,9 +32,13 @@ HE = (
     "SGD with momentum 0.9 and weight decay 1e-4 on kernels, padded random crops and flips, the rate divided by ten at "
     "50 % and 75 % of the steps [M]; He et al.'s values, which the paper says it uses. No warm-up."
 )
+EPOCH = (
+    "An epoch is 351 steps of 128 images here, the paper's 391 or so: 5,000 of the 50,000 training images are kept for "
+    "validation."
+)
 LAPTOP_TRAINING = (
     "laptop: ResNet-{depth} instead of ResNet-110, {steps} steps of 128 images instead of 165 epochs (without batch "
-    "norm 2,400), 1,000 test and 1,000 validation images, {seeds} seeds."
+    "norm 2,400), {images}, {seeds} seeds."
 )
 SANTURKAR = (
     "After Santurkar, Tsipras, Ilyas and Madry 2018, arXiv:1805.11604: at a step of training, on the batch that comes "
@@ -43,5 +47,10 @@ SANTURKAR = (
 VGG = (
     "Santurkar et al. do not say which VGG [D]: convolutions of configuration A, one linear layer, Glorot's "
     "initialization; SGD without momentum or decay, batch 128, rate 0.1, no augmentation [P]."
+)
+DEEP_LINEAR = (
+    "Deep linear network: 25 layers of 10 x 10, squared distance from a Gaussian map of 1,000 Gaussian vectors, full "
+    "batch, 10,000 steps [P]. The loss is the mean over the vectors, so the paper's rate of 1e-6 on their sum is 1e-3 "
+    "here [D]."
 )
 SMOKE = "smoke: built-in digits, the smallest networks, few steps: it shows that the item runs, and nothing more."

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,7 +13,7 @@ from normscope_papers.common.cells import written
 from normscope_papers.common.drawing import norms
 from normscope_papers.common.rows import at_chosen_rate, by_seed, effect, final_values, pick
 from normscope_papers.understanding_batch_norm.experiments import layer_of
-from normscope_papers.understanding_batch_norm.rows import diverging_size, usable_rate
+from normscope_papers.understanding_batch_norm.rows import diverging_size, learns, survives
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -104,15 +104,37 @@ def last_layer(frame: pd.DataFrame, study: Study) -> Tables:
 
 
 def usable(frame: pd.DataFrame, study: Study) -> Tables:
-    """The largest usable rate of each condition."""
-    cells = []
-    for condition in dict.fromkeys(experiment.condition for experiment in study.experiments):
-        own = pick(frame, condition=condition)
-        rate = by_seed(pick(own, kind="train"), usable_rate)
-        size = by_seed(pick(own, kind="init", probe="relative_loss"), diverging_size)
-        cells.append((condition, written(effect("", rate)), written(effect("", size))))
-    caption = f"Largest usable rate, and smallest step size whose relative loss exceeds 1,000, {_MEAN}."
-    return (Table(caption, ("", "usable rate", "divergent step size"), tuple(cells)),)
+    """At which rates each condition learns, and at which it does not diverge; and its divergent step size."""
+    trainings = dict.fromkeys((e.condition, e.training.optimizer.lr) for e in study.experiments if e.training)
+    rates = tuple(
+        (condition, f"{lr:g}", _count(own, learns), _count(own, survives))
+        for condition, lr in trainings
+        for own in [pick(frame, kind="train", condition=condition, lr=lr)]
+    )
+    sizes = tuple(
+        (condition, written(effect("", by_seed(own, diverging_size))))
+        for condition in dict.fromkeys(e.condition for e in study.experiments if e.training is None)
+        for own in [pick(frame, kind="init", condition=condition, probe="relative_loss")]
+    )
+    learned = (
+        "Seeds that learn at a rate: mean loss over the last fifth of the steps below 0.98 ln 10. Beside them those "
+        "that do not diverge, whatever they have learned."
+    )
+    diverges = f"Smallest step size whose relative loss exceeds 1,000, the largest measured where none does, {_MEAN}."
+    return (
+        Table(learned, ("", "rate", "learns", "does not diverge"), rates),
+        Table(diverges, ("", "divergent step size"), sizes),
+    )
+
+
+def _count(rows: pd.DataFrame, holds: Callable[[pd.DataFrame], bool]) -> str:
+    """Of how many seeds it holds, among those that have ended."""
+    found = by_seed(pick(rows, trial=_ended(rows)), holds)
+    return f"{int(found.sum())} of {len(found)}" if len(found) else "not measured"
+
+
+def _ended(rows: pd.DataFrame) -> list[str]:
+    return list(pick(rows, probe="outcome", name="diverged")["trial"])
 
 
 def _rates(study: Study) -> Iterable[tuple[str, float]]:

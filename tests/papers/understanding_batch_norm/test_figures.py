@@ -12,7 +12,22 @@ from normscope.study.paper import study_of
 from normscope_papers.understanding_batch_norm import PAPER
 from papers.synthetic import Row, ended, frame, row
 
-from .worlds import along, grid, logits, noise, relative, shifted, singular, step_of_channels, sums, trainings
+from .worlds import (
+    DIVERGING,
+    GUESSING,
+    LEARNING,
+    along,
+    grid,
+    logits,
+    noise,
+    relative,
+    shifted,
+    singular,
+    step_of_channels,
+    sums,
+    training,
+    trainings,
+)
 
 
 def drawn(item: str, rows: list[Row], scale: str = "laptop") -> tuple:
@@ -36,14 +51,16 @@ def test_figure_1_goes_along_the_share_of_each_training_with_a_line_for_each_rat
         row("fig1", norm, "evaluation", name, value, step=step, lr=lr)
         for norm, lr in (("batchnorm", 0.1), ("batchnorm", 0.003), ("none", 0.0001))
         for name in ("test_accuracy", "train_accuracy")
-        for step, value in ((0, 0.1), (225, 0.4), (450, 0.5))
+        for step, value in ((0, 0.1), (130, 0.4), (260, 0.5))
     ]
+    rows += [row("fig1", "none", "evaluation", "train_accuracy", 0.1, step=5, lr=0.1)]  # of five steps asked for
     rows += [
-        row("fig1", "none", "channel_moments", "std", 10.0**step, step=step, lr=0.0001, layer=f"blocks.{block}")
+        row("fig1", "none", "channel_moments", name, factor**step, step=step, lr=0.0001, layer=f"blocks.{block}")
+        for name, factor in (("std", 10.0), ("mean", 5.0))
         for step in (0, 2)
         for block in (0, 1)
     ]
-    accuracy, moments = drawn("fig1", rows)
+    accuracy, means, moments = drawn("fig1", rows)
     test, train = accuracy.panels
     assert (test.title, train.title) == ("test accuracy", "training accuracy")
     assert sorted(names(test)) == ["batchnorm, rate 0.003", "batchnorm, rate 0.1", "none, rate 0.0001"]
@@ -54,6 +71,10 @@ def test_figure_1_goes_along_the_share_of_each_training_with_a_line_for_each_rat
     assert (panel.xs, panel.ys) == ((0.0, 2.0), (2.0, 4.0))
     assert panel.values == ((1.0, 100.0), (1.0, 100.0))
     assert panel.color.log
+    assert (means.name, means.panels[0].values) == ("fig1_channel_means", ((1.0, 25.0), (1.0, 25.0)))
+    assert (means.panels[0].color.title, panel.color.title) == ("|channel mean|", "channel deviation")
+    (short,) = [line for line in train.series if line.normalizer == "none, rate 0.1"]
+    assert short.x == (100.0,)
 
 
 def test_figure_2_draws_densities_on_each_networks_own_scale_of_the_first_seed():
@@ -101,6 +122,9 @@ def test_figure_4_has_means_above_variances_by_layer_and_share():
     assert first.signed
     assert math.isinf(second.values[0][0])
     assert figure.panels[2].color.log
+    assert "of rate 0.0002, the first size of the grid whose relative loss exceeds 1,000" in figure.caption
+    (calm,) = drawn("fig4", step_of_channels(means, ratio=2.0))
+    assert "of rate 0.0002, the last size of the grid, since no size is one whose" in calm.caption
 
 
 def test_figure_5_draws_both_moments_against_the_papers_layer():
@@ -108,11 +132,12 @@ def test_figure_5_draws_both_moments_against_the_papers_layer():
         row("fig5", norm, "channel_moments", name, 2.0, layer=f"blocks.{block}", depth=block + 1, kind="init")
         for norm in ("batchnorm", "none")
         for name in ("mean", "std")
-        for block in (0, 3, 39)
+        for block in (0, 3, 53)
     ]
+    rows += [found | {"layer": "readout"} for found in rows if found["layer"] == "blocks.0"]
     (figure,) = drawn("fig5", rows)
     assert [panel.y.title for panel in figure.panels] == ["channel deviation", "|channel mean|"]
-    assert figure.panels[0].series[0].x == (2.0, 8.0, 80.0)
+    assert figure.panels[0].series[0].x == (2.0, 8.0, 108.0, 110.0)
     assert names(figure.panels[0]) == ["batchnorm", "none"]
 
 
@@ -175,11 +200,27 @@ def test_usable_rates_are_drawn_against_depth_beside_the_relative_loss():
     rows += relative("depth", "none", 0.1, kind="init", condition="depth 8")
     (figure,) = drawn("depth", rows)
     usable, along_gradient = figure.panels
-    assert usable.series[0].x == (8.0, 56.0)
-    assert usable.series[0].y == pytest.approx((0.1, 0.01))
+    lines = {line.normalizer: line for line in usable.series}
+    assert lines["learns"].x == (8.0, 56.0)
+    assert lines["learns"].y == pytest.approx((0.1, 0.01))
+    assert lines["does not diverge"].y == pytest.approx((0.3, 0.03))
     assert names(along_gradient) == ["depth 8"]
-    (table,) = tables("depth", rows)
-    assert table.rows[0][:2] == ("depth 8", "0.100")
+
+
+def test_at_each_rate_seeds_that_learn_are_counted_beside_those_that_do_not_diverge():
+    ends = ((LEARNING, 0.0), (GUESSING, 0.0), (DIVERGING, 1.0))
+    rows = [
+        found | {"seed": seed, "trial": f"{found['trial']}-{seed}"}
+        for seed, (losses, diverged) in enumerate(ends)
+        for found in training("depth", "depth 8", 0.1, losses, diverged=diverged)
+    ]
+    unfinished = row("depth", "none", "train", "loss", 2.0, condition="depth 8", lr=0.01, step=1)
+    untrained = relative("depth", "none", 0.1, kind="init", condition="depth 20")
+    rates, sizes = tables("depth", [*rows, unfinished, *untrained])
+    cells = {line[:2]: line[2:] for line in rates.rows}
+    assert cells["depth 8", "0.1"] == ("1 of 3", "2 of 3")
+    assert cells["depth 8", "0.01"] == cells["depth 56", "0.001"] == ("not measured", "not measured")
+    assert dict(sizes.rows) == {"depth 8": "not measured", "depth 20": "0.100", "depth 56": "not measured"}
 
 
 def test_initializations_have_moments_and_relative_loss_by_rule():
@@ -233,8 +274,12 @@ def test_covariate_shift_leaves_the_first_layer_out_and_names_noisy_batch_norm()
     ]
     rows = shifted("distance", batchnorm=2.0, none=1.0) + noisy + shifted("cosine", none=0.5)
     rows += ended("covariate-shift", "batchnorm", 0.5)
-    (figure,) = drawn("covariate-shift", rows)
+    rows += shifted("distance", "dln", none=4.0) + shifted("cosine", "dln", none=0.5)
+    figure, linear = drawn("covariate-shift", rows)
     assert isinstance(figure, LineFigure)
+    assert [one.name for one in (figure, linear)] == ["covariate-shift", "covariate-shift_dln"]
+    assert [names(panel) for panel in linear.panels] == [["none"]] * 4
+    assert linear.panels[0].series[0].y == pytest.approx((2.0, 6.0))
     distance = figure.panels[0]
     assert sorted(names(distance)) == ["batchnorm", "noisy batch norm", "none"]
     lines = {line.normalizer: line.y for line in distance.series}

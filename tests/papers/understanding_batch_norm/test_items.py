@@ -16,7 +16,7 @@ from normscope.study.measuring import check
 from normscope.study.paper import study_of
 from normscope_papers.costs import GRADIENT, THREAD, cost, forward_operations, table
 from normscope_papers.understanding_batch_norm import PAPER
-from normscope_papers.understanding_batch_norm.experiments import block, convolution, layer_of
+from normscope_papers.understanding_batch_norm.experiments import CONTROL, block, convolution, layer_of
 
 SCALES = ("smoke", "laptop", "paper")
 CASES = [(item, scale) for item in PAPER.items for scale in SCALES]
@@ -72,6 +72,8 @@ def test_batch_norm_and_none_are_paired_by_seed_on_the_same_network_and_data(stu
     seen: dict[tuple[object, ...], set[bytes]] = {}
     for e in study.experiments:
         depth = e.condition if study.item in ("depth", "initializations") else e.model.family
+        if study.item == "fig1":  # whose diverging trainings are of the paper's depth
+            depth = str(e.model.options["depth"])
         training = None if e.training is None else msgspec.structs.replace(e.training, steps=1)
         if training is not None:
             optimizer = msgspec.structs.replace(training.optimizer, lr=1.0)
@@ -179,7 +181,10 @@ def test_the_last_layer_item_differs_in_where_batch_norm_stands_alone():
         ("fig8", {"size": "0"}, "size must be at least 1, got 0"),
         ("noise", {"sizes": "4,512"}, "sizes must lie between 1 and the 256 examples, got 512; change the one or"),
         ("noise", {"draws": "0"}, "draws must be at least 1, got 0"),
+        ("fig1", {"none_cut": "0"}, "none_cut must be at least 1, got 0"),
+        ("fig4", {"sizes": "1"}, "sizes must be at least 2, got 1"),
         ("smoothness", {"every": "0"}, "every must be at least 1, got 0"),
+        ("covariate-shift", {"linear_every": "0"}, "every must be at least 1, got 0"),
     ],
 )
 def test_fields_that_make_no_sense_are_refused_before_anything_runs(item, fields, message):
@@ -187,7 +192,60 @@ def test_fields_that_make_no_sense_are_refused_before_anything_runs(item, fields
         study_of(PAPER, PAPER.item(item), "laptop", fields)
 
 
-QUICK = ("fig1", "fig4", "fig6", "table1", "fig8", "last-layer", "smoothness", "covariate-shift")
+def test_figure_1s_higher_rates_without_batch_norm_are_of_the_papers_depth_and_few_steps():
+    asked = {
+        (e.norm.name, e.training.optimizer.lr): (e.model.options["depth"], e.training.steps, e.training.schedule)
+        for e in STUDIES["fig1", "laptop"].experiments
+    }
+    whole = asked["none", 1e-4]
+    assert whole[:2] == asked["batchnorm", 0.1][:2] == (20, 260)
+    assert asked["none", 0.1] == asked["none", 0.003] == (110, 5, whole[2])  # the schedule is that of the whole
+    full = {(e.model.options["depth"], e.training.steps) for e in STUDIES["fig1", "paper"].experiments}
+    assert full == {(110, 165 * 351), (110, 2400 * 351)}
+
+
+def test_figure_1_ends_on_all_test_images():
+    for scale in ("laptop", "paper"):
+        for e in STUDIES["fig1", scale].experiments:
+            assert e.data.max_eval is None
+            tests = [m for m in e.measurements if m.options.get("split") == "test"]
+            cut = e.training.steps == 5
+            assert cut == (not tests)
+            assert cut or max(tests[0].at) == e.training.steps
+
+
+@pytest.mark.parametrize("scale", SCALES)
+def test_noise_is_measured_at_one_step_of_both_networks_alone(scale):
+    by_norm = {e.norm.name: e for e in STUDIES["noise", scale].experiments}
+    for e in by_norm.values():
+        (asked,) = (m for m in e.measurements if m.probe == "gradient_noise")
+        assert asked.at == (e.training.steps,)
+        assert e.training.diverged_loss == 1e6
+    assert by_norm["none"].training.optimizer.lr == 1e-4
+    assert by_norm["batchnorm"].training.steps == by_norm["none"].training.steps
+
+
+def test_initializations_have_batch_norm_beside_them_at_every_rate():
+    for scale in SCALES:
+        trained = [e for e in STUDIES["initializations", scale].experiments if e.training is not None]
+        controls = {e.training.optimizer.lr for e in trained if e.condition == CONTROL}
+        assert controls == {e.training.optimizer.lr for e in trained}
+        assert {e.norm.name for e in trained if e.condition == CONTROL} == {"batchnorm"}
+        assert {e.norm.name for e in trained if e.condition != CONTROL} == {"none"}
+
+
+def test_all_trainings_of_laptop_scale_take_little_more_than_an_hour():
+    found = [cost(item, "laptop") for item in PAPER.items]
+    assert sum(60 * one.hours(THREAD, workers=2) for one in found if one.trained) < 80
+
+
+def test_verdicts_that_come_with_the_paper_have_a_file():
+    assert PAPER.shipped is not None
+    assert PAPER.shipped.parent.name == "understanding_batch_norm"
+
+
+QUICK = ("fig1", "fig4", "fig5", "fig6", "table1", "fig8", "noise", "last-layer", "initializations", "smoothness")
+QUICK += ("covariate-shift",)
 
 
 @pytest.mark.parametrize("name", QUICK)

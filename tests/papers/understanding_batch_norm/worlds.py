@@ -24,30 +24,53 @@ def relative(item: str, norm: str, diverges_at: float, **more: object) -> Rows:
     return grid(item, norm, "relative_loss", "relative_loss", curve, **more)
 
 
+LEARNING, GUESSING, DIVERGING = (886.0, 2.2, 2.2), (886.0, 2.1, 2.29), (2.0, 1.9)
+"""Losses of deep networks: one that learns in the end, one that has stopped to; and of one that learns and diverges."""
+
+
+def training(
+    item: str, condition: str, lr: float, losses: tuple[float, ...], *, norm: str = "none", diverged: float = 0.0
+) -> Rows:
+    """One training with these losses."""
+    more = {"condition": condition, "lr": lr}
+    rows = [row(item, norm, "train", "loss", loss, step=step, **more) for step, loss in enumerate(losses, start=1)]
+    return [*rows, row(item, norm, "outcome", "diverged", diverged, step=len(losses), **more)]
+
+
 def trainings(item: str, condition: str, usable: float) -> Rows:
-    """Without batch norm: rates that learn or nearly stay, a higher one whose loss rises, and one that diverges."""
-    rows: Rows = []
-    for lr, losses, diverged in (
-        (usable / 3, (2.0, 1.9), 0.0),
-        (usable, (2.0, 2.1), 0.0),
-        (3 * usable, (2.0, 2.5), 0.0),
-        (9 * usable, (2.0,), 1.0),
-    ):
-        more = {"condition": condition, "lr": lr}
-        rows += [
-            row(item, "none", "train", "loss", loss, step=step, **more) for step, loss in enumerate(losses, start=1)
-        ]
-        rows.append(row(item, "none", "outcome", "diverged", diverged, step=len(losses), **more))
+    """Without batch norm: a low rate that learns nothing yet, the usable one, one that guesses, one that diverges."""
+    return [
+        *training(item, condition, usable / 3, GUESSING),
+        *training(item, condition, usable, LEARNING),
+        *training(item, condition, 3 * usable, GUESSING),
+        *training(item, condition, 9 * usable, DIVERGING, diverged=1.0),
+    ]
+
+
+def ablation(share: float, *, control: tuple[float, ...] = LEARNING) -> Rows:
+    """Of 100 initializations so many learn at 0.03, where batch norm does; at 0.1 it does not, and all of them do."""
+    rows = training("initializations", "batch norm", 0.03, control, norm="batchnorm")
+    rows += training("initializations", "batch norm", 0.1, GUESSING, norm="batchnorm")
+    for number in range(100):
+        losses = LEARNING if number < round(100 * share) else GUESSING
+        rows += training("initializations", f"rule {number}", 0.03, losses)
+        rows += training("initializations", f"rule {number}", 0.1, LEARNING)
     return rows
 
 
-def figure_1(batchnorm: tuple[float, ...] = (), none: tuple[float, ...] = (), lost: tuple[float, ...] = ()) -> Rows:
-    """Accuracies in per cent at 0.0001, 0.003 and 0.1; without batch norm training may diverge."""
+def figure_1(
+    batchnorm: tuple[float, ...] = (),
+    none: tuple[float, ...] = (),
+    lost: tuple[float, ...] = (),
+    fits: tuple[float, float] = (95.0, 95.0),
+) -> Rows:
+    """Accuracies in per cent at 0.0001, 0.003 and 0.1, with training accuracies; without batch norm it may diverge."""
     rates = (0.0001, 0.003, 0.1)
     rows: Rows = []
-    for norm, accuracies in (("batchnorm", batchnorm), ("none", none)):
+    for norm, accuracies, fit in (("batchnorm", batchnorm, fits[0]), ("none", none, fits[1])):
         for lr, accuracy in zip(rates, accuracies, strict=False):
             rows += ended("fig1", norm, accuracy / 100, lr=lr)
+            rows.append(row("fig1", norm, "evaluation", "train_accuracy", fit / 100, lr=lr, step=10))
     rows += [
         row("fig1", "none", "outcome", "diverged", value, lr=lr, step=5) for lr, value in zip(rates, lost, strict=False)
     ]
@@ -69,7 +92,7 @@ def last_layer(everywhere: float, last: float, nowhere: float) -> Rows:
 
 
 def noise(batch: float = -1.0, rate: float = 2.0, *, beside_bound: float = 1.0, beside_exact: float = 1.0) -> Rows:
-    """Sampled noise with these exponents, and bound and exact value at these ratios of it; other steps differ."""
+    """Sampled noise with these exponents, and bound and exact value at these ratios of it; an earlier step differs."""
     rows: Rows = []
     for lr in (0.01, 0.1):
         for size in (1, 4, 16):
@@ -118,7 +141,7 @@ def growing(item: str, norm: str, name: str, factor: float, **more: object) -> R
     return [
         row(item, norm, "channel_moments", name, value, layer=f"blocks.{place}", depth=place + 1, kind="init", **more)
         for place, value in enumerate(values)
-    ]
+    ] + (at_the_readout(item, norm, name, **more) if item == "fig5" else [])
 
 
 def straight(left: float) -> Rows:
@@ -128,12 +151,28 @@ def straight(left: float) -> Rows:
     return [
         row("fig5", "none", "channel_moments", "std", math.exp(x + scale * y), layer=f"blocks.{place}", kind="init")
         for place, (x, y) in enumerate(zip(line, bend, strict=True))
+    ] + at_the_readout("fig5", "none", "std")
+
+
+def at_the_readout(item: str, norm: str, name: str, **more: object) -> Rows:
+    """A moment of the logits, which is no block's."""
+    return [row(item, norm, "channel_moments", name, 1e9, layer="readout", depth=9, kind="init", **more)]
+
+
+def stages(fall: float) -> Rows:
+    """Two blocks in each of three stages, between which ln of the deviation falls by so much in the mean."""
+    falls = (0.5 * fall, 1.5 * fall)
+    logs = (0.0, 0.9, 0.9 - falls[0], 1.5, 1.5 - falls[1], 3.0)
+    blocks = [
+        row("fig5", "batchnorm", "channel_moments", "std", math.exp(x), layer=f"blocks.{place}", kind="init")
+        for place, x in enumerate(logs)
     ]
+    return blocks + at_the_readout("fig5", "batchnorm", "std")
 
 
-def step_of_channels(values: dict[tuple[str, float], tuple[float, ...]]) -> Rows:
-    """Channel means by module and share of the step."""
-    return [
+def step_of_channels(values: dict[tuple[str, float], tuple[float, ...]], *, ratio: float = 2e3) -> Rows:
+    """Channel means by module and share of a step with this relative loss."""
+    return grid("fig4", "none", "relative_loss", "relative_loss", {1e-4: 0.9, 2e-4: ratio}, kind="init") + [
         row(
             "fig4",
             "none",
@@ -153,7 +192,8 @@ def late(share: float) -> Rows:
     return step_of_channels(
         {
             ("blocks.3", 1.0): (5.0, 5.0),
-            ("blocks.39", 0.0): (0.1, 0.1),
+            ("blocks.39", 0.0): (5.0, 0.1),
+            ("blocks.39", share / 2): (0.1, 0.1),
             ("blocks.39", share): (0.1, -2.0),
             ("blocks.39", 1.0): (-10.0, 0.1),
         }
@@ -260,7 +300,7 @@ def saturated(distance: float, network: str) -> Rows:
     ]
 
 
-def shifted(name: str, **values: float) -> Rows:
+def shifted(name: str, condition: str = "", **values: float) -> Rows:
     """Covariate shift at two layers and steps; the first layer has none."""
     rows: Rows = []
     for norm, value in values.items():
@@ -269,7 +309,7 @@ def shifted(name: str, **values: float) -> Rows:
                 row("covariate-shift", norm, "covariate_shift", name, value * factor, layer="b", depth=2, step=step),
                 row("covariate-shift", norm, "covariate_shift", name, 99.0, layer="a", depth=1, step=step),
             ]
-    return rows
+    return [found | {"condition": condition, "trial": f"{found['trial']}-{condition}"} for found in rows]
 
 
 def variants(noisy: float = math.nan, **accuracies: float) -> Rows:
@@ -335,13 +375,14 @@ def _norm_worlds(label: str, name: str) -> dict[str, World]:
 
 
 WORLDS: dict[str, World] = {
-    "c01-matched": World(lambda v: figure_1((30.0, 50.0), (30.0 - v, 99.0)), 0.5, 9.0),
+    "c01-no-better": World(lambda v: figure_1((30.0, 50.0), (30.0 - v, 99.0)), 0.5, 9.0),
+    "c01-no-worse": World(lambda v: figure_1((30.0, 50.0), (30.0 - v, 99.0)), -9.0, -0.5),
     "c02-highest": World(lambda v: figure_1((30.0, 50.0, 50.0 + v)), -5.0, 5.0),
     "c02-middle": World(lambda v: figure_1((30.0, 30.0 + v, 10.0)), -5.0, 5.0),
-    "c02-diverges": World(lambda v: figure_1(lost=(1.0, v, v)), 0.2, 0.9),
+    "c02-diverges-highest": World(lambda v: figure_1(lost=(1.0, 1 - v, v)), 0.2, 0.9),
+    "c02-diverges-middle": World(lambda v: figure_1(lost=(1.0, v, 1 - v)), 0.2, 0.9),
     "c03-batch": World(lambda v: noise(batch=-1.0 - v), 0.02, 0.5),
     "c03-rate": World(lambda v: noise(rate=2.0 + v), 0.02, 0.5),
-    "c03-bound": World(lambda v: noise(beside_bound=v), 0.7, 1.3),
     "c03-exact": World(lambda v: noise(beside_exact=math.exp(v)), 0.02, 0.5),
     "c04-none": World(lambda v: first_step(none=2.5e-3 * 10**v), 0.1, 1.5),
     "c04-batchnorm": World(largest_relative, 1.0, 4.0),
@@ -358,6 +399,7 @@ WORLDS: dict[str, World] = {
         1.0,
     ),
     "c13-initializations": World(lambda v: initializations(10**v), -2.0, -0.5),
+    "c13-rates": World(ablation, 0.02, 1.02),  # seeds differ by hundredths, which are single initializations
     "c13-scale": World(
         lambda v: (
             growing("initializations", "none", "std", 2.0 * math.exp(v), condition="he")
@@ -378,12 +420,28 @@ WORLDS: dict[str, World] = {
         1.0,
         6.0,
     ),
+    "c05-grows": World(
+        lambda v: step_of_channels(
+            {
+                ("blocks.3", 0.0): (2.0, 1.0),
+                ("blocks.3", 0.5): (1e9, 1.0),
+                ("blocks.3", 1.0): (1.0, -4.0),
+                ("blocks.39", 0.0): (1.0, 50.0),
+                ("blocks.39", 0.5): (1e-3, 1e-3),
+                ("blocks.39", 1.0): (1.0, 100.0 * 10**v),
+            }
+        ),
+        0.2,
+        3.0,
+    ),
     "c05-late": World(late, 0.3, 0.8),
-    "c05-few": World(channels, 0.2, 0.8),
+    "c05-few": World(channels, 0.1, 0.8),
     "c06-std": World(lambda v: growing("fig5", "none", "std", math.exp(v)), 1.0, 4.0),
     "c06-mean": World(lambda v: growing("fig5", "none", "mean", math.exp(v)), 1.0, 4.0),
     "c06-exponential": World(straight, 0.02, 0.4),
-    "c06-batchnorm": World(lambda v: growing("fig5", "batchnorm", "std", math.exp(v) / 2), 1.5, 3.0),
+    "c06-batchnorm-std": World(lambda v: growing("fig5", "batchnorm", "std", math.exp(v) / 2), 1.5, 3.0),
+    "c06-batchnorm-mean": World(lambda v: growing("fig5", "batchnorm", "mean", math.exp(v) / 2), 1.5, 3.0),
+    "c06-reset": World(stages, 0.1, 0.9),
     "c07-none": World(lambda v: gradient("excess_kurtosis", none=v, batchnorm=99.0), 1.0, 9.0),
     "c07-batchnorm": World(lambda v: gradient("excess_kurtosis", none=99.0, batchnorm=v), 0.1, 3.0),
     "c07-wider": World(lambda v: gradient("largest", none=2.0 * 10**v, batchnorm=2.0), 0.2, 2.0),
@@ -434,8 +492,30 @@ WORLDS: dict[str, World] = {
     ),
     "s06-noisy-none": World(lambda v: variants(noisy=50.0 + v, none=50.0, batchnorm=99.0), 0.5, 9.0),
     "s06-noisy-batchnorm": World(lambda v: variants(noisy=60.0 + v, none=99.0, batchnorm=60.0), -9.0, -1.0),
-    "s07-distance": World(lambda v: shifted("distance", batchnorm=2.0 * 10**v, none=2.0), -0.5, 0.3),
-    "s07-cosine": World(lambda v: shifted("cosine", batchnorm=0.3 + v, none=0.3), 0.02, 0.4),
+    "s07-distance-vgg": World(
+        lambda v: (
+            shifted("distance", batchnorm=2.0 * 10**v, none=2.0) + shifted("distance", "dln", batchnorm=9.0, none=2.0)
+        ),
+        -0.5,
+        0.3,
+    ),
+    "s07-cosine-vgg": World(
+        lambda v: shifted("cosine", batchnorm=0.3 + v, none=0.3) + shifted("cosine", "dln", batchnorm=0.9, none=0.1),
+        0.02,
+        0.4,
+    ),
+    "s07-distance-dln": World(
+        lambda v: (
+            shifted("distance", "dln", batchnorm=2.0 * 10**v, none=2.0) + shifted("distance", batchnorm=9.0, none=2.0)
+        ),
+        -0.5,
+        0.3,
+    ),
+    "s07-cosine-dln": World(
+        lambda v: shifted("cosine", "dln", batchnorm=0.3 + v, none=0.3) + shifted("cosine", batchnorm=0.9, none=0.1),
+        0.02,
+        0.4,
+    ),
     **_norm_worlds("lpnorm:p=1", "l1"),
     **_norm_worlds("lpnorm:p=2", "l2"),
     **_norm_worlds("lpnorm:p=inf", "linf"),

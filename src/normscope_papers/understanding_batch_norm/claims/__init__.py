@@ -1,6 +1,7 @@
 """What the papers state, as claims: a number per seed from the rows of items, and a threshold.
 
-Thresholds were written down before the first run at laptop scale. Each stands beside its reason; none was moved later.
+Each threshold stands beside its reason, and was written down before the first committed record. What was defined anew
+after trial runs, and why, is said in docs/understanding-batch-norm.md.
 """
 
 from normscope_papers.understanding_batch_norm.claims import (

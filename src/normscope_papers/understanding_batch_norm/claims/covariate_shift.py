@@ -14,7 +14,7 @@ from normscope_papers.understanding_batch_norm.claims.smoothness import (
     accuracies,
     medians,
 )
-from normscope_papers.understanding_batch_norm.experiments import NOISY
+from normscope_papers.understanding_batch_norm.experiments import DEEP_LINEAR, NOISY
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -32,24 +32,25 @@ def noisy(frame: pd.DataFrame, *, beside: str) -> Effect:
     return effect(f"final test accuracy: noisy batchnorm - {beside}", ours - theirs, unit=POINTS)
 
 
-def shift(frame: pd.DataFrame, name: str) -> pd.DataFrame:
+def shift(frame: pd.DataFrame, name: str, condition: str) -> pd.DataFrame:
     """Internal covariate shift, mean over the layers above the first and through training: seeds x normalizers."""
-    rows = pick(frame, item=SHIFT, probe="covariate_shift", name=name, condition="")
+    rows = pick(frame, item=SHIFT, probe="covariate_shift", name=name, condition=condition)
     rows = rows[rows["depth"] > 1]
     return wide(rows, _ALL)
 
 
-def shift_distance(frame: pd.DataFrame) -> Effect:
+def shift_distance(frame: pd.DataFrame, *, condition: str) -> Effect:
     """Distance of gradients with batch norm beside that without, in decades."""
-    table = shift(frame, "distance")
-    what = "log10 of ‖G - G'‖, mean over layers and training: batchnorm - none"
+    table = shift(frame, "distance", condition)
+    what = f"log10 of ‖G - G'‖, mean over layers and training, {_NETWORKS[condition]}: batchnorm - none"
     return effect(what, log(table["batchnorm"] / table["none"], base=10))
 
 
-def shift_cosine(frame: pd.DataFrame) -> Effect:
+def shift_cosine(frame: pd.DataFrame, *, condition: str) -> Effect:
     """Cosine of gradients with batch norm minus that without."""
-    table = shift(frame, "cosine")
-    return effect("cos(G, G'), mean over layers and training: batchnorm - none", table["batchnorm"] - table["none"])
+    table = shift(frame, "cosine", condition)
+    what = f"cos(G, G'), mean over layers and training, {_NETWORKS[condition]}: batchnorm - none"
+    return effect(what, table["batchnorm"] - table["none"])
 
 
 def smooth_norm(frame: pd.DataFrame, *, norm: str) -> Effect:
@@ -65,6 +66,8 @@ def as_accurate(frame: pd.DataFrame, *, norm: str) -> Effect:
     table = accuracies(frame, SHIFT, "", _ALL)
     return effect(f"final test accuracy: {norm} - batchnorm", table[norm] - table["batchnorm"], unit=POINTS)
 
+
+_NETWORKS = {"": "VGG", DEEP_LINEAR: "deep linear network"}
 
 CLAIMS = (
     Claim(
@@ -85,24 +88,32 @@ CLAIMS = (
         holds="above",
         threshold=-5.0,  # points: "about", beside the differences in how far trainings get
     ),
-    Claim(
-        name="s07-distance",
-        statement="Batch norm does not reduce internal covariate shift: gradients change as much by the layers below.",
-        source="Santurkar et al., Figure 3",
-        items=(SHIFT,),
-        effect=shift_distance,
-        holds="above",
-        threshold=-0.1,  # "not reduced": to no less than four fifths
-        remark="The distance goes with the size of the gradient; the cosine does not, and is judged beside it.",
-    ),
-    Claim(
-        name="s07-cosine",
-        statement="Batch norm does not reduce internal covariate shift: gradients turn as far by the layers below.",
-        source="Santurkar et al., Figure 3",
-        items=(SHIFT,),
-        effect=shift_cosine,
-        holds="below",
-        threshold=0.1,  # a tenth of a cosine is what can be seen
+    *(
+        claim
+        for condition, name in (("", "vgg"), (DEEP_LINEAR, DEEP_LINEAR))
+        for claim in (
+            Claim(
+                name=f"s07-distance-{name}",
+                statement="Batch norm does not reduce internal covariate shift: gradients change as much by the layers "
+                f"below ({_NETWORKS[condition]}).",
+                source="Santurkar et al., Figure 3",
+                items=(SHIFT,),
+                effect=partial(shift_distance, condition=condition),
+                holds="above",
+                threshold=-0.1,  # "not reduced": to no less than four fifths
+                remark="The distance goes with the size of the gradient; the cosine does not, and is judged beside it.",
+            ),
+            Claim(
+                name=f"s07-cosine-{name}",
+                statement="Batch norm does not reduce internal covariate shift: gradients turn as far by the layers "
+                f"below ({_NETWORKS[condition]}).",
+                source="Santurkar et al., Figure 3",
+                items=(SHIFT,),
+                effect=partial(shift_cosine, condition=condition),
+                holds="below",
+                threshold=0.1,  # a tenth of a cosine is what can be seen
+            ),
+        )
     ),
     *(
         claim

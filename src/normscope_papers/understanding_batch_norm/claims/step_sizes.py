@@ -10,7 +10,8 @@ import numpy as np
 
 from normscope.study import Claim, Effect
 from normscope_papers.common.rows import by_seed, effect, log, nothing, pick
-from normscope_papers.understanding_batch_norm.rows import diverging_size, usable_rate
+from normscope_papers.understanding_batch_norm.experiments import CONTROL
+from normscope_papers.understanding_batch_norm.rows import along, decades, diverging_size, learns, usable_rate
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -43,28 +44,30 @@ def margin(frame: pd.DataFrame) -> Effect:
     rows = pick(frame, item="fig3", probe="relative_loss")
     rows = rows[rows["step"] == rows["step"].min()]
     with_norm, without = (by_seed(pick(rows, normalizer=norm), diverging_size) for norm in ("batchnorm", "none"))
-    return effect(
-        "log10 of the divergent step size, first minibatch: batchnorm - none", log(with_norm / without, base=10)
-    )
+    what = "log10 of the divergent step size, first minibatch: batchnorm - none"
+    return effect(what, decades(with_norm, without, along(rows)["depth"]))
 
 
-def shallow_beside_deep(frame: pd.DataFrame, reduce: Callable[[pd.DataFrame], float], kind: str) -> pd.Series[float]:
+def shallow_beside_deep(
+    rows: pd.DataFrame, reduce: Callable[[pd.DataFrame], float], grid: pd.Series[float]
+) -> pd.Series[float]:
     """log10 of a number of the shallowest network over that of the deepest, by seed."""
-    rows = pick(frame, item="depth", kind=kind)
     depths = rows["condition"].str.removeprefix("depth ").astype(int)
     shallow, deep = (by_seed(rows[depths == end], reduce) for end in (depths.min(), depths.max()))
-    return log(shallow / deep, base=10)
+    return decades(shallow, deep, grid)
 
 
 def usable(frame: pd.DataFrame) -> Effect:
     """Usable rate of the shallowest network beside that of the deepest."""
-    ratio = shallow_beside_deep(frame, usable_rate, "train")
-    return effect("log10 of the largest usable rate: shallowest - deepest network", ratio)
+    rows = pick(frame, item="depth", kind="train")
+    ratio = shallow_beside_deep(rows, usable_rate, rows["lr"])
+    return effect("log10 of the largest rate that teaches: shallowest - deepest network", ratio)
 
 
 def divergent(frame: pd.DataFrame) -> Effect:
     """Divergent step size of the shallowest network beside that of the deepest, untrained."""
-    ratio = shallow_beside_deep(frame, diverging_size, "init")
+    rows = pick(frame, item="depth", kind="init", probe="relative_loss")
+    ratio = shallow_beside_deep(rows, diverging_size, along(rows)["depth"])
     return effect("log10 of the divergent step size at initialization: shallowest - deepest network", ratio)
 
 
@@ -76,6 +79,26 @@ def best_initialization(frame: pd.DataFrame) -> Effect:
         return nothing(what)
     sizes = [by_seed(own, diverging_size) for _, own in rows.groupby("condition")]
     return effect(what, log(_largest(sizes), base=10))
+
+
+def initializations_that_learn(frame: pd.DataFrame) -> Effect:
+    """The share of the initializations that learn without batch norm at the largest rate at which it does with it.
+
+    NaN where it learns at none with it, and where a training is missing.
+    """
+    rows = pick(frame, item="initializations", kind="train")
+    asked = rows[rows["condition"] != CONTROL]["condition"].nunique()
+
+    def share(own: pd.DataFrame) -> float:
+        control, others = own[own["condition"] == CONTROL], own[own["condition"] != CONTROL]
+        rates = [float(str(rate)) for rate, one in control.groupby("lr") if learns(one)]
+        if not rates:
+            return math.nan
+        found = [learns(one) for _, one in pick(others, lr=max(rates)).groupby("condition")]
+        return sum(found) / asked if found and len(found) == asked else math.nan
+
+    what = "share of the initializations that learn without batch norm at the largest rate at which batchnorm learns"
+    return effect(what, by_seed(rows, share))
 
 
 def scale_decides(frame: pd.DataFrame) -> Effect:
@@ -101,6 +124,11 @@ def _largest(series: list[pd.Series[float]]) -> pd.Series[float]:
 
 
 _HALF_A_DECADE = 0.5
+RECONSTRUCTION = (
+    "The reconstructed network without batch norm grows faster through its layers than the paper's, begins at some "
+    "hundreds of nats and diverges at smaller steps; what it says of step sizes it says of the reconstruction."
+)
+_ENDS = "Two networks at the same end of the grid are not told apart, and their seed is left out."
 
 CLAIMS = (
     Claim(
@@ -112,6 +140,7 @@ CLAIMS = (
         effect=divergence_without,
         holds="below",
         threshold=_HALF_A_DECADE,  # "near": within a factor of three
+        remark=RECONSTRUCTION,
     ),
     Claim(
         name="c04-batchnorm",
@@ -130,15 +159,17 @@ CLAIMS = (
         effect=margin,
         holds="above",
         threshold=1.0,  # "far": ten times
+        remark=f"{RECONSTRUCTION} {_ENDS}",
     ),
     Claim(
         name="c12-usable",
-        statement="Shallower ResNets without batch norm bear larger learning rates in training.",
+        statement="Shallower ResNets without batch norm bear larger learning rates in training: they learn at them.",
         source="text, after a secondary source",
         items=("depth",),
         effect=usable,
         holds="above",
-        threshold=math.log10(2),  # less than the grid's own ratio of three is no difference
+        threshold=math.log10(2),  # less than the grid's own ratio of three or more is no difference
+        remark=_ENDS,
     ),
     Claim(
         name="c12-divergent",
@@ -148,6 +179,7 @@ CLAIMS = (
         effect=divergent,
         holds="above",
         threshold=math.log10(2),
+        remark=_ENDS,
     ),
     Claim(
         name="c13-initializations",
@@ -159,6 +191,17 @@ CLAIMS = (
         holds="below",
         threshold=math.log10(0.1),  # half of the range in which batch norm does not diverge
         remark="That the paper tries other initializations is remembered; which and with what result is not known.",
+    ),
+    Claim(
+        name="c13-rates",
+        statement="Without batch norm no initialization tried learns at the rate at which the network with it does.",
+        source="appendix, as remembered",
+        items=("initializations",),
+        effect=initializations_that_learn,
+        holds="below",
+        threshold=0.1,  # of at most five: any one of them is more
+        remark="Of the steps that were trained: an initialization may begin to learn later. That the paper tries other "
+        "initializations is remembered.",
     ),
     Claim(
         name="c13-scale",

@@ -12,7 +12,7 @@ from normscope_papers.common import drawing as d
 from normscope_papers.common.rows import pick
 from normscope_papers.understanding_batch_norm import drawing
 from normscope_papers.understanding_batch_norm.experiments import layer_of
-from normscope_papers.understanding_batch_norm.rows import by_layer
+from normscope_papers.understanding_batch_norm.rows import by_layer, diverges, diverging_size
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -53,6 +53,7 @@ def _histogram(norm: str, rows: pd.DataFrame) -> Series:
 
 def diverging_step(frame: pd.DataFrame, study: Study) -> Figures:
     """Figure 4: means above and variances below, of each channel at each share of the step."""
+    ratios = drawing.first_seed(pick(frame, probe="relative_loss"))
     rows = drawing.first_seed(pick(frame, probe="channel_moments_along_step"))
     channel, share = Axis("channel"), Axis("share of the step")
     axes = {"mean": Axis("channel mean"), "variance": Axis("channel variance", log=True)}
@@ -76,9 +77,17 @@ def diverging_step(frame: pd.DataFrame, study: Study) -> Figures:
         "Channels along one step of gradient descent without batch norm",
         "Mean (above) and variance (below, by powers of ten) of every channel over the images and pixels of the batch "
         "whose gradient is followed, from before the step (0) to its end (1). Each panel has its own scale; grey: not "
-        f"finite, or a variance of 0. One network, seed {_seed(rows)}.",
+        f"finite, or a variance of 0. {_size(ratios)}One network, seed {_seed(rows)}.",
         panels,
     )
+
+
+def _size(ratios: pd.DataFrame) -> str:
+    """What step was taken, by the relative losses from which it was chosen."""
+    if ratios.empty:
+        return ""
+    found = "the first size of the grid" if diverges(ratios) else "the last size of the grid, since no size is one"
+    return f"The step is of rate {diverging_size(ratios):.3g}, {found} whose relative loss exceeds 1,000. "
 
 
 def moments(frame: pd.DataFrame, study: Study) -> Figures:
@@ -89,7 +98,7 @@ def moments(frame: pd.DataFrame, study: Study) -> Figures:
         study,
         "Channel moments by depth at initialization",
         "Mean over the channels of each block's output, of the channel's standard deviation and of |channel mean| over "
-        f"images and pixels. {d.spread(rows, log=True)}",
+        f"images and pixels; the last point is of the logits. {d.spread(rows, log=True)}",
         [d.panel(axis.title, drawing.LAYER, axis, pick(rows, name=name), study) for name, axis in names.items()],
     )
 

@@ -9,6 +9,7 @@ from normscope.study import Study
 from normscope_papers.common import drawing as d
 from normscope_papers.common.rows import pick
 from normscope_papers.understanding_batch_norm import drawing
+from normscope_papers.understanding_batch_norm.experiments import DEEP_LINEAR
 from normscope_papers.understanding_batch_norm.rows import along
 
 if TYPE_CHECKING:
@@ -90,16 +91,49 @@ def _over_steps(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def covariate_shift(frame: pd.DataFrame, study: Study) -> Figures:
-    """Distance and cosine of gradients before and after the layers below step, gradients along the way, accuracy."""
-    shift, along_gradient = pick(frame, probe="covariate_shift"), pick(frame, probe="loss_along_gradient")
-    accuracy = pick(frame, probe="evaluation", name="test_accuracy")
+    """Distance and cosine of gradients before and after the layers below step, gradients along the way, accuracy.
+
+    The deep linear network has a figure of its own, of distance and cosine.
+    """
+    linear = frame["condition"] == DEEP_LINEAR
+    return (*_of_the_vgg(frame[~linear], study), *_of_the_linear(frame[linear], study))
+
+
+_SHIFT = (
+    "G is a layer's gradient, G' the same after all layers below it have taken their step, on one batch; the first "
+    "layer, below which there is none, is left out."
+)
+
+
+def _of_the_linear(frame: pd.DataFrame, study: Study) -> Figures:
+    rows = frame.assign(condition="")
+    return d.figure(
+        study,
+        "Internal covariate shift of the deep linear network",
+        f"{_SHIFT} {d.spread(frame)}",
+        _shifts(rows, study),
+        name=f"{study.item}_{DEEP_LINEAR}",
+    )
+
+
+def _shifts(frame: pd.DataFrame, study: Study) -> list[Panel]:
+    """Distance and cosine, against the step and against the layer."""
+    shift = pick(frame, probe="covariate_shift")
     later = shift[shift["depth"] > 1]  # nothing lies below the first layer
     distance, cosine = Axis("‖G - G'‖", log=True), Axis("cos(G, G')", bounds=(-1.0, 1.0))
-    panels = [
+    return [
         d.panel("shift, mean over layers", drawing.STEP, distance, _of(later, "distance"), study, along="step"),
         d.panel("shift, mean over layers", drawing.STEP, cosine, _of(later, "cosine"), study, along="step"),
         d.panel("shift by layer, mean over steps", Axis("layer"), distance, _of(later, "distance"), study),
         d.panel("shift by layer, mean over steps", Axis("layer"), cosine, _of(later, "cosine"), study),
+    ]
+
+
+def _of_the_vgg(frame: pd.DataFrame, study: Study) -> Figures:
+    along_gradient = pick(frame, probe="loss_along_gradient")
+    accuracy = pick(frame, probe="evaluation", name="test_accuracy")
+    panels = [
+        *_shifts(frame, study),
         *(_ends(name, _variants(along_gradient), study) for name in ("gradient_distance", "smoothness")),
         d.panel(
             "test accuracy", drawing.STEP, Axis("accuracy", bounds=(0.0, 1.0)), _variants(accuracy), study, along="step"
@@ -108,8 +142,7 @@ def covariate_shift(frame: pd.DataFrame, study: Study) -> Figures:
     return d.figure(
         study,
         "Internal covariate shift, noisy batch norm and other norms",
-        "G is a layer's gradient, G' the same after all layers below it have taken their step, on one batch; the first "
-        f"layer, below which there is none, is left out. {d.spread(frame)}",
+        f"{_SHIFT} {d.spread(frame)}",
         panels,
     )
 

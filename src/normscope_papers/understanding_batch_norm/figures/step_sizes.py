@@ -7,9 +7,15 @@ from typing import TYPE_CHECKING
 from normscope.report import Axis, Figure, Panel
 from normscope.study import Study
 from normscope_papers.common import drawing as d
-from normscope_papers.common.rows import by_seed, last, pick
+from normscope_papers.common.rows import by_seed, pick
 from normscope_papers.understanding_batch_norm import drawing
-from normscope_papers.understanding_batch_norm.rows import along, by_layer, usable_rate
+from normscope_papers.understanding_batch_norm.rows import (
+    along,
+    at_last_step,
+    by_layer,
+    surviving_rate,
+    usable_rate,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -38,10 +44,12 @@ def by_depth(frame: pd.DataFrame, study: Study) -> Figures:
     return d.figure(
         study,
         "What a network without batch norm bears, by depth",
-        "Left: the largest rate of the grid at which training neither diverges nor ends more than a tenth above its "
-        f"first loss. Right: before training. {_RELATIVE} {d.spread(frame, log=True)}",
+        "Left: the largest rate of the grid at which the network learns (its mean loss over the last fifth of the "
+        "steps is below 0.98 ln 10), and at which it does not diverge. An end of the grid is a bound: the lowest rate "
+        f"where none will do, the highest where all do. Right: before training. {_RELATIVE} "
+        f"{d.spread(frame, log=True)}",
         [
-            d.panel("usable rate", Axis("depth"), Axis("learning rate", log=True), _usable(frame), study),
+            d.panel("largest rate", Axis("depth"), Axis("learning rate", log=True), _usable(frame), study),
             _relative_by_condition(frame, study),
         ],
     )
@@ -69,7 +77,7 @@ def initializations(frame: pd.DataFrame, study: Study) -> Figures:
 
 def noise(frame: pd.DataFrame, study: Study) -> Figures:
     """Squared noise of a step against the size of its batch, a panel for each rate, at the last step."""
-    rows = last(frame[frame["probe"].isin(["gradient_noise", "theory.gradient_noise"])], "step")
+    rows = at_last_step(frame[frame["probe"].isin(["gradient_noise", "theory.gradient_noise"])])
     sampled = pick(rows, probe="gradient_noise", name="sampled")
     theory = pick(rows, probe="theory.gradient_noise", name="bound")
     y = Axis("squared noise of a step", log=True)
@@ -95,14 +103,15 @@ def _relative_by_condition(frame: pd.DataFrame, study: Study) -> Panel:
 
 
 def _usable(frame: pd.DataFrame) -> pd.DataFrame:
-    """The usable rate of each depth and seed as rows."""
+    """The largest rates that a depth bears, of each seed, as rows."""
     import pandas as pd
 
     trained = pick(frame, kind="train")
     rows = [
-        {"normalizer": "none", "depth": float(str(depth).removeprefix("depth ")), "seed": seed, "value": rate}
+        {"normalizer": name, "depth": float(str(depth).removeprefix("depth ")), "seed": seed, "value": rate}
+        for name, largest in (("learns", usable_rate), ("does not diverge", surviving_rate))
         for depth, own in trained.groupby("condition", sort=False)
-        for seed, rate in by_seed(own, usable_rate).items()
+        for seed, rate in by_seed(own, largest).items()
     ]
     return pd.DataFrame(rows, columns=["normalizer", "depth", "seed", "value"])
 

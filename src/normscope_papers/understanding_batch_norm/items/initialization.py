@@ -9,8 +9,17 @@ from normscope_papers.common.data_sets import CIFAR10, DIGITS
 from normscope_papers.common.drawing import no_figures
 from normscope_papers.common.experiments import Fields, Stages, measured, named
 from normscope_papers.understanding_batch_norm import notes, published, tables
-from normscope_papers.understanding_batch_norm.experiments import BLOCKS, PAIR, Initial, at_least, block, convolution
+from normscope_papers.understanding_batch_norm.experiments import (
+    BLOCKS,
+    PAIR,
+    READOUT,
+    Initial,
+    at_least,
+    block,
+    convolution,
+)
 from normscope_papers.understanding_batch_norm.figures import initialization as figures
+from normscope_papers.understanding_batch_norm.rows import DIVERGENCE
 
 
 def gradient_histogram(*, layer: int, bins: int, **fields: Any) -> Stages:
@@ -20,17 +29,23 @@ def gradient_histogram(*, layer: int, bins: int, **fields: Any) -> Stages:
     return setting.study(measured("gradient_histogram", 0, modules=module, bins=bins))
 
 
-def diverging_step(*, layers: tuple[int, ...], lr: float, points: int, **fields: Any) -> Stages:
-    """Figure 4: channel means and variances of three blocks along one step of gradient descent."""
-    at_least(2, points=points)
+def diverging_step(
+    *, layers: tuple[int, ...], low: float, high: float, sizes: int, points: int, **fields: Any
+) -> Stages:
+    """Figure 4: channel means and variances of three blocks along one step of gradient descent.
+
+    The step is of the first of so many sizes from `low` to `high` at which it diverges.
+    """
+    at_least(2, points=points, sizes=sizes)
     setting = Initial(**fields)
     modules = " ".join(block(layer, depth=setting.depth) for layer in layers)
-    return setting.study(measured("channel_moments_along_step", 0, modules=modules, lr=lr, points=points))
+    grid: dict[str, Any] = {"low": low, "high": high, "sizes": sizes, "divergence": DIVERGENCE}
+    return setting.study(measured("channel_moments_along_step", 0, modules=modules, points=points, **grid))
 
 
 def moments(**fields: Any) -> Stages:
-    """Figure 5: channel means and deviations by depth."""
-    return Initial(**fields).study(measured("channel_moments", 0, modules=BLOCKS))
+    """Figure 5: channel means and deviations by depth, of the logits too."""
+    return Initial(**fields).study(measured("channel_moments", 0, modules=f"{BLOCKS} {READOUT}"))
 
 
 def logits(**fields: Any) -> Stages:
@@ -88,17 +103,19 @@ ITEMS: tuple[Item, ...] = (
         title="Channel means and variances along one diverging step without batch norm",
         source="Figure 4",
         fields=_fields(
-            smoke={"layers": (2, 4, 6), "lr": 0.1, "points": 5, "norms": named("none")},
-            full={"layers": (8, 44, 80), "lr": 1e-3, "points": 21, "norms": named("none")},
+            smoke={"layers": (2, 4, 6), "low": 0.1, "high": 1e3, "sizes": 5, "points": 5, "norms": named("none")},
+            full={"layers": (8, 44, 80), "points": 21, "norms": named("none")}
+            | {"low": 1.5e-5, "high": 0.2, "sizes": 26},
         ),
         study=diverging_step,
         figures=figures.diverging_step,
         published=published.FIGURE_4,
         notes=(
             notes.LAYERS,
-            "The step is the first one from initialization, plain gradient descent at rate 0.001, above which a "
-            "secondary source says that steps diverge [S]; the paper says neither. At 0.1 everything overflows at "
-            "once.",
+            "The paper says neither where its step begins nor how large it is. Here it begins at initialization, and "
+            "for each network it is of the first size of Figure 3's grid (26 from 1.5e-5 to 0.2) whose relative loss "
+            "exceeds 10^3, which is what the paper calls divergence [S]. At larger ones everything overflows at once.",
+            "Where no size diverges, the step is of the largest, the caption says so, and no claim is judged.",
             "The figure has one network; claims have an interval over five.",
             *_NOTES,
         ),
@@ -114,7 +131,7 @@ ITEMS: tuple[Item, ...] = (
         notes=(
             notes.LAYERS,
             "The mean over channels of |channel mean| and of the channel's standard deviation; logarithms are natural "
-            "[D]. All blocks are drawn, of which the paper has every sixth.",
+            "[D]. All blocks are drawn, of which the paper has every sixth, and the logits, its layer 110 [D].",
             *_NOTES,
         ),
     ),
