@@ -72,6 +72,7 @@ def test_a_run_killed_again_and_again_gives_the_unbroken_runs_numbers(tmp_path, 
     same_numbers(folder)
 
 
+@pytest.mark.long
 def test_a_run_killed_in_the_middle_of_a_spectrum_gives_the_unbroken_runs_numbers(tmp_path):
     asked = dataclasses.replace(
         TINY, probes=("spectrum", "sharpness"), curvature_examples=8, lanczos_steps=6, lanczos_starts=2
