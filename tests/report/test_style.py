@@ -89,3 +89,11 @@ def test_many_unknown_rows_look_like_no_known_row_and_unlike_each_other():
         for row in ROWS:
             look, known = chosen[one], STYLES[row]
             assert look.color != known.color or (look.dash != known.dash and look.marker != known.marker)
+
+
+def test_unknown_rows_have_colors_of_their_own_while_there_are_some():
+    chosen = styles([f"unknown{i}" for i in range(11)])
+    assert len({style.color for style in chosen.values()}) == 11
+    assert styles(["batchnorm", *chosen])["batchnorm"].color not in {
+        style.color for name, style in styles(["batchnorm", *list(chosen)[:9]]).items() if name != "batchnorm"
+    }

@@ -80,15 +80,15 @@ _SPARE = [style for style in itertools.starmap(Style, itertools.product(_COLORS,
 def styles(names: Iterable[str]) -> dict[str, Style]:
     """Return the style of every normalizer in `names`; one that the table lacks gets a spare style by its name's hash.
 
-    The hash makes an unknown row look the same in every report; only where two unknown rows of one report fall on the
-    same style does the later one, in alphabetical order, move on to the next spare.
+    The hash makes an unknown row look alike in every report. Where that style is taken, or its color is while another
+    is free, the later one, in alphabetical order, moves on to the next spare.
     """
-    chosen = dict.fromkeys(names, THEORY)
-    taken: set[int] = set()
+    chosen = {name: STYLES.get(name, THEORY) for name in names}
     for name in sorted(set(chosen) - set(STYLES)):
-        index = int.from_bytes(hashlib.sha256(name.encode()).digest()[:8]) % len(_SPARE)
-        while index in taken and len(taken) < len(_SPARE):
-            index = (index + 1) % len(_SPARE)
-        taken.add(index)
-        chosen[name] = _SPARE[index]
-    return {name: STYLES.get(name, style) for name, style in chosen.items()}
+        first = int.from_bytes(hashlib.sha256(name.encode()).digest()[:8]) % len(_SPARE)
+        in_turn = [*_SPARE[first:], *_SPARE[:first]]
+        taken = set(chosen.values())
+        colors = {style.color for style in taken}
+        free = [style for style in in_turn if style not in taken] or in_turn
+        chosen[name] = next((style for style in free if style.color not in colors), free[0])
+    return chosen
