@@ -143,7 +143,7 @@ def study_of(paper: Paper, item: Item, scale: ScaleName, overrides: Mapping[str,
 
     A text is read as what the field holds at any scale: a whole number, a number, true or false, a name, a normalizer
     as in `recipe.parse_norm`, several of them separated by commas, or none where the field may be left open. Every
-    item also takes `data`: the name or place of its data set.
+    item also takes `data`, the name or place of its data set, but for those with fields such as `cifar10_data`.
 
     Raises:
         ValueError: no such scale or field (close ones are named), a text that the field cannot hold, fields that leave
@@ -162,6 +162,9 @@ def study_of(paper: Paper, item: Item, scale: ScaleName, overrides: Mapping[str,
         for name, text in overrides.items()
         if name in defaults
     }
+    places = [name for name in defaults if name.endswith("_data")]
+    if "data" in overrides and places:  # else rows of one data set would carry the names of several
+        raise ValueError(f"{item.name} has data sets of its own; set {', '.join(places)} in place of data.")
     experiments, final = item.study(**{**defaults, **given})
     if "data" in overrides and "data" not in defaults:
         experiments = tuple(_on(data_name(overrides["data"]), experiment) for experiment in experiments)

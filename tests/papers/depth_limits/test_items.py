@@ -195,3 +195,8 @@ def test_trainings_keep_their_budget_at_laptop_scale():
     found = [cost(item, "laptop") for item in PAPER.items if item.name not in INITIALIZATION]
     assert all(each.trained == each.runs for each in found)
     assert 0 < sum(each.hours(THREAD, workers=2) for each in found) <= 0.9
+
+
+def test_one_place_does_not_stand_for_several_data_sets():
+    with pytest.raises(ValueError, match="d1 has data sets of its own; set cifar10_data, mnist_data"):
+        study_of(PAPER, PAPER.item("d1"), "paper", {"data": "somewhere"})
