@@ -192,7 +192,7 @@ def test_help_is_quick_and_imports_nothing_heavy():
     helps = [cpu_seconds(code) for _ in range(3)]
     assert "compare" in helps[0][1]
     # Beside torch's own import in the same minute: a busy or slow machine stretches both.
-    assert min(seconds for seconds, _ in helps) < cpu_seconds("import torch")[0] / 4
+    assert min(seconds for seconds, _ in helps) < cpu_seconds("import torch")[0] / 5
 
 
 def test_help_of_compare_lists_every_option(capsys):
