@@ -10,6 +10,7 @@ from normscope.models.mlp import MLP
 from normscope.models.protocol import NormalizerLike, as_normalizer
 from normscope.models.recurrent import Recurrent
 from normscope.models.resnet import ResNet
+from normscope.models.sources import Built, Source, source
 from normscope.models.transformer import Transformer
 from normscope.models.vgg import VGG
 from normscope.models.wideresnet import WideResNet
@@ -20,6 +21,7 @@ __all__ = [
     "MLP",
     "VGG",
     "ActivationFactory",
+    "Built",
     "CifarResNet",
     "DeepLinear",
     "DeepMLP",
@@ -27,8 +29,10 @@ __all__ = [
     "NormalizerLike",
     "Recurrent",
     "ResNet",
+    "Source",
     "Transformer",
     "WideResNet",
     "as_normalizer",
     "family",
+    "source",
 ]
