@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import math
+import sys
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -60,7 +62,11 @@ def print_normalizers(*, as_json: bool) -> None:
     from normscope.nn import normalizers
 
     names = ("name", "couples_batch", "penalized", "formula", "reference")
-    table = [{name: getattr(row, name) for name in names} for row in normalizers()]
+    with warnings.catch_warnings(record=True) as left_out:
+        warnings.simplefilter("always")
+        table = [{name: getattr(row, name) for name in names} for row in normalizers()]
+    for warning in left_out:  # of other packages' rows
+        print(f"normscope: {warning.message}", file=sys.stderr)
     if as_json:
         print(json.dumps(table, indent=2))
         return
