@@ -1,4 +1,4 @@
-"""The command line: `normscope compare | norms | status | resume | report | papers | run`.
+"""The command line: `normscope compare | norms | status | resume | report | papers | run | convert`.
 
 The options of `compare` are the fields of `study.Options`. A command is a frozen dataclass; parsing makes one, `run`
 does the work. A user's error ends in one line on stderr and exit code 2.
@@ -17,6 +17,7 @@ from typing import Annotated, Protocol, TypeAlias
 import tyro
 
 from normscope.console.arguments import parse
+from normscope.console.norms import BadgesFailedError, Form, print_badges
 from normscope.study import InlineEngine, LocalEngine, Options, Recipe, Study, TrialsFailedError, compare, records
 from normscope.study import folder as folders
 from normscope.study.experiment import ScaleName
@@ -81,16 +82,69 @@ class Compare:
 
 @dataclass(frozen=True, kw_only=True)
 class Norms:
-    """List the normalizers."""
+    """List the normalizers; with --check, what each can be trusted with on this machine."""
+
+    check: bool = False
+    """Check every trust badge of every normalizer: a minute, and minutes more for compile and ddp."""
+
+    norms: tuple[str, ...] | None = None
+    """Check these alone, each NAME or NAME:OPTION=VALUE."""
+
+    badges: tuple[str, ...] | None = None
+    """Check these alone: reference, gradcheck, gradgradcheck, hessian, fp16/bf16, channels_last, compile, ddp,
+    state_dict, train=eval."""
+
+    device: str | None = None
+    """Check there: cpu, unless another is named."""
 
     json: bool = False
     """As JSON."""
 
+    markdown: bool = False
+    """The badges as a Markdown table."""
+
     def run(self) -> None:
         """See `Command`."""
+        if self.json and self.markdown:
+            raise ValueError("--json and --markdown are two ways to say the same; choose one.")
+        if self.check:
+            form: Form = "json" if self.json else "markdown" if self.markdown else "text"
+            print_badges(self.norms, self.badges, device=self.device or "cpu", form=form)
+            return
+        for option in ("norms", "badges", "device", "markdown"):
+            if getattr(self, option):
+                raise ValueError(f"--{option} is an option of the check; add --check.")
         from normscope.console.tables import print_normalizers
 
         print_normalizers(as_json=self.json)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Convert:
+    """Put another normalizer into a model; print what happened, write a checkpoint and the lines that load it."""
+
+    model: tyro.conf.Positional[str]
+    """module:factory, timm:NAME, torchvision:NAME or hf:CONFIG."""
+
+    to: str
+    """The normalizer, NAME or NAME:OPTION=VALUE, as `normscope norms` lists them."""
+
+    out: Path | None = None
+    """Checkpoint to write, NAME.safetensors; the loader NAME.py beside it. By default named after model and
+    normalizer, in the current folder."""
+
+    input_shape: tuple[int, ...] | None = None
+    """Shape of the inputs that the model is run on once, batch included (2,3,224,224): by default what its library
+    says."""
+
+    pretrained: bool = False
+    """Begin with the weights that the model's library offers, which may download them."""
+
+    def run(self) -> None:
+        """See `Command`."""
+        from normscope.console.convert import convert
+
+        convert(self.model, self.to, out=self.out, input_shape=self.input_shape, pretrained=self.pretrained)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -208,11 +262,12 @@ _Commands: TypeAlias = (
     | Annotated[Report, tyro.conf.subcommand("report")]
     | Annotated[Papers, tyro.conf.subcommand("papers")]
     | Annotated[Run, tyro.conf.subcommand("run")]
+    | Annotated[Convert, tyro.conf.subcommand("convert")]
 )
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command; return the exit code: 0, 2 for a user's error, 1 where trials failed, 130 after Ctrl-C."""
+    """Run a command; return the exit code: 0, 2 for a user's error, 1 if trials or badges failed, 130 after Ctrl-C."""
     try:
         command: Command = parse(_Commands, sys.argv[1:] if arguments is None else arguments)
         command.run()
@@ -228,7 +283,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _end(
             f"{_explain(error)}; finished trials are kept, so put that right and run the same command again.", 2
         )
-    except TrialsFailedError as error:
+    except (TrialsFailedError, BadgesFailedError) as error:
         return _end(str(error), 1)
     return 0
 

@@ -20,6 +20,7 @@ FREE = {"linalg", "nn", "theory", "models", "data", "train"}
 MAY_IMPORT = {room: set[str]() for room in FREE} | {
     "curvature": {"linalg"},
     "probes": {"curvature", "linalg"},
+    "trust": {"curvature", "nn"},
     "study": FREE | {"curvature", "probes"},
     "report": {"study"},
     "diagnose": FREE | {"curvature", "probes", "study", "report"},

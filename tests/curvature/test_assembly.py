@@ -7,7 +7,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-import normscope as ns
 from curvature import zoo
 from normscope.curvature import GGNOperator, HessianOperator
 
@@ -27,7 +26,7 @@ def test_an_option_outside_its_range_is_refused(options: dict[str, Any], match: 
         HessianOperator(zoo.mlp(), F.cross_entropy, zoo.features(), **options)
 
 
-COUPLING = [row for row in ns.normalizers() if row.couples_batch]
+COUPLING = [row for row in zoo.ROWS.values() if row.couples_batch]
 
 
 @pytest.mark.parametrize("row", COUPLING, ids=lambda row: row.name)

@@ -151,7 +151,7 @@ def test_without_normalization_the_second_moment_grows_with_every_block_and_with
     assert max(moments["all"]) < 20
 
 
-@pytest.mark.parametrize("row", normalizers(), ids=lambda row: row.name)
+@pytest.mark.parametrize("row", [row for row in normalizers() if not row.needs_positions], ids=lambda row: row.name)
 def test_every_row_trains_every_parameter(row, seeded):
     for norm_at in ("all", "last"):
         model = network(seeded(0), depth=8, norm_at=norm_at, normalizer=row, bias=True)

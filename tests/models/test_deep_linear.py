@@ -46,7 +46,7 @@ def test_square_layers_keep_the_second_moment_on_average(seeded):
         assert abs(layer.weight.square().mean().item() * width - 1) < 4 * math.sqrt(0.8) / width
 
 
-@pytest.mark.parametrize("row", normalizers(), ids=lambda row: row.name)
+@pytest.mark.parametrize("row", [row for row in normalizers() if not row.needs_positions], ids=lambda row: row.name)
 def test_every_row_trains_every_parameter(row, seeded):
     model = DeepLinear(6, 3, depth=4, width=5, normalizer=row, generator=seeded(0))
     outputs = model(torch.randn(8, 6, generator=seeded(1)))

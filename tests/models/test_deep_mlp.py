@@ -146,7 +146,7 @@ def test_a_thousand_layers_of_float32_neither_explode_nor_vanish(seeded):
     assert 1e-2 < norms.min() <= norms.max() < 10
 
 
-@pytest.mark.parametrize("row", normalizers(), ids=lambda row: row.name)
+@pytest.mark.parametrize("row", [row for row in normalizers() if not row.needs_positions], ids=lambda row: row.name)
 def test_every_row_trains_every_parameter(row, seeded):
     model = network(seeded(0), normalizer=row, activation="sin", bias=True)
     x = torch.randn(9, 12, generator=seeded(1))

@@ -73,7 +73,7 @@ def test_bias_false_removes_the_hidden_biases_only(seeded):
     assert model.readout.bias is not None
 
 
-@pytest.mark.parametrize("row", normalizers(), ids=lambda row: row.name)
+@pytest.mark.parametrize("row", [row for row in normalizers() if not row.needs_positions], ids=lambda row: row.name)
 def test_every_row_trains_every_parameter(row, seeded):
     model = mlp(seeded(0), normalizer=row)
     x = torch.randn(9, 12, generator=seeded(1))

@@ -56,7 +56,7 @@ def test_initial_variances_are_glorots_and_weights_come_from_the_generator_alone
         assert not layer.bias.any()
 
 
-@pytest.mark.parametrize("row", normalizers(), ids=lambda row: row.name)
+@pytest.mark.parametrize("row", [row for row in normalizers() if not row.needs_positions], ids=lambda row: row.name)
 def test_every_row_trains_every_parameter(row, seeded):
     model = VGG(3, 10, width=2, normalizer=row, generator=seeded(0))
     outputs = model(torch.randn(4, 3, 8, 8, generator=seeded(1)))

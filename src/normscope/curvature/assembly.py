@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from normscope.curvature.batches import Weight, chunks, listed, num_examples
 from normscope.curvature.check import Check
 from normscope.curvature.choice import QUICK_SECONDS, Exactness, seconds_of
-from normscope.curvature.coupling import coupling_layers
+from normscope.curvature.coupling import coupling_layers, surrogate_layers
 from normscope.curvature.distributed import Group, unwrapped
 from normscope.curvature.machinery import MACHINERIES, Kind, Machinery, MachineryName
 from normscope.curvature.memory import available_bytes
@@ -142,6 +142,7 @@ def assemble(
     dtype = options.dtype or torch.promote_types(first.dtype, torch.float32)
     subject = Subject(model, loss_fn, whole[0], forward=options.forward)
     risk = Risk.of(subject, layout, mode=options.mode, dtype=dtype, regularizer=options.regularizer)
+    _refuse_surrogates(risk)
     risks = _chunked(risk, whole, options.chunking)
     exact = Exactness(kind, risks[0], options.candidates)
     budget = options.memory_limit or _SHARE_OF_FREE_MEMORY * available_bytes(first.device)
@@ -178,6 +179,17 @@ def assemble(
         group=group,
         report=report,
     )
+
+
+def _refuse_surrogates(risk: Risk) -> None:
+    layers = surrogate_layers(risk)
+    if layers:
+        more = f" and {len(layers) - 5} more" if len(layers) > 5 else ""
+        named = ", ".join(f"{name or 'the model itself'} ({title})" for name, title in list(layers.items())[:5])
+        raise ValueError(
+            f"Second-order products differentiate the forward pass, but the backward pass of {named}{more} is a "
+            "surrogate for its derivative; make the normalizer with derivative='true', or use mode='eval'."
+        )
 
 
 def _chunked(risk: Risk, whole: list[Batch], chunking: int | None) -> list[Risk]:

@@ -34,6 +34,23 @@ def coupling_layers(risk: Risk) -> tuple[str, ...]:
         return tuple(changed[:1])  # the outputs after the first one differ too, so it is to blame
 
 
+def surrogate_layers(risk: Risk) -> dict[str, str]:
+    """Modules whose backward pass, in the risk's mode, is not the derivative of their forward, and their classes.
+
+    Those that declare it (`surrogate_backward`), by name; the model itself is "".
+    """
+
+    def declaring(model: nn.Module) -> dict[str, str]:
+        named = model.named_modules()
+        return {name: _title(module) for name, module in named if getattr(module, "surrogate_backward", False)}
+
+    return risk.call(risk.values, declaring)
+
+
+def _title(module: nn.Module) -> str:
+    return str(getattr(module, "normalizer_site", None) or type(module).__name__)
+
+
 def _declaring(model: nn.Module) -> tuple[str, ...]:
     return tuple(name for name, module in model.named_modules() if _declares(module))
 

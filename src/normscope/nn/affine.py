@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from normscope.nn import functional
+from normscope.nn import functional, weights
 from normscope.nn.penalty import record
+from normscope.nn.sites.norm_propagation import RELU_MEAN, RELU_STD
 
 if TYPE_CHECKING:
     from normscope.nn.normalizer import Normalizer
@@ -25,11 +26,17 @@ _SPATIAL_DIMS = {nn.Linear: 0, nn.Conv1d: 1, nn.Conv2d: 2, nn.Conv3d: 3}
 
 def shared_copy(layer: LayerT) -> LayerT:
     """Return a module of the same class with the same Parameters and buffers, but dictionaries of its own."""
-    new = copy.copy(layer)
+    new = type(layer).__new__(type(layer))  # not copy.copy, which a parametrized layer refuses
+    vars(new).update(vars(layer))
     for name, value in vars(layer).items():
         if isinstance(value, dict):  # parameters, buffers, submodules and every kind of hook
             new.__dict__[name] = copy.copy(value)
     return new
+
+
+def affine_as_it_is(layer: LayerT, *, order: str = "affine_norm") -> LayerT:  # noqa: ARG001  (asked of every affine)
+    """The `affine` of a normalizer that asks nothing of affine layers: a copy that shares all Parameters."""
+    return shared_copy(layer)
 
 
 def centered_input(layer: LayerT, over: functional.Over) -> LayerT:
@@ -58,6 +65,53 @@ def normalized_weight(layer: LayerT) -> LayerT:
     new = shared_copy(layer)
     parametrize.register_parametrization(new, "weight", WeightNorm())
     return new
+
+
+def propagated(layer: LayerT, eps: float, *, after_relu: bool) -> LayerT:
+    r"""Reparametrize the weight to unit norm, :math:`v_c / \|v_c\|`, and take a ReLU's mean from the input.
+
+    The mean is that of :math:`\max(u, 0) / s`, u and the quotient of unit variance: :math:`1/\sqrt{\pi - 1}`. Where a
+    convolution pads, it pads what was centered with zeros. The state dict has v as
+    ``parametrizations.weight.original``; it is the layer's own Parameter.
+    """
+    _layer_dims(layer, "layer")
+    new = shared_copy(layer)
+    parametrize.register_parametrization(new, "weight", UnitNorm(eps))
+    if after_relu:
+        new.register_forward_pre_hook(ShiftInput(RELU_MEAN / RELU_STD))
+    return new
+
+
+def standardized_weight(layer: LayerT, eps: float, *, fan_in_scale: bool) -> LayerT:
+    r"""Reparametrize the weight as :math:`(v_c - \bar v_c) / \sigma(v_c)`, over the fan-in of each output channel.
+
+    The state dict has v as ``parametrizations.weight.original``; it is the layer's own Parameter.
+
+    Raises:
+        ValueError: a fan-in of 1, of which no deviation is left.
+    """
+    _layer_dims(layer, "layer")
+    weight: Any = layer.weight
+    if weight[0].numel() == 1:
+        raise ValueError(
+            f"Weights are standardized over a fan-in of at least 2, but those of {layer} have shape "
+            f"{tuple(weight.shape)}; leave this layer as it is."
+        )
+    new = shared_copy(layer)
+    parametrize.register_parametrization(new, "weight", StandardizedWeight(eps, fan_in_scale=fan_in_scale))
+    return new
+
+
+@dataclass(frozen=True)
+class ShiftInput:
+    """A forward pre-hook that subtracts a constant from the first input."""
+
+    constant: float
+
+    def __call__(self, _layer: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
+        """Replace the first positional input."""
+        x, *rest = args
+        return (x - self.constant, *rest)
 
 
 @dataclass(frozen=True)
@@ -92,15 +146,48 @@ class DivideOutput:
 
 
 class WeightNorm(nn.Module):
-    """Parametrization of a weight by its norm and direction; see `functional.weight_norm`."""
+    """Parametrization of a weight by its norm and direction; see `weights.weight_norm`."""
 
     def forward(self, g: Tensor, v: Tensor) -> Tensor:
         """Weight from norm g (out, 1, ...) and direction v (out, ...)."""
-        return functional.weight_norm(v, g)
+        return weights.weight_norm(v, g)
 
     def right_inverse(self, weight: Tensor) -> tuple[Tensor, Tensor]:
         """Norm and direction that give this weight."""
-        return weight.square().sum(tuple(range(1, weight.ndim)), keepdim=True).sqrt(), weight
+        wide = weight.to(functional.accumulation_dtype(weight.dtype))
+        return wide.square().sum(tuple(range(1, weight.ndim)), keepdim=True).sqrt().to(weight.dtype), weight
+
+
+class UnitNorm(nn.Module):
+    """Parametrization of a weight by a direction; see `weights.unit_norm`."""
+
+    def __init__(self, eps: float) -> None:
+        super().__init__()
+        self.eps = eps
+
+    def forward(self, v: Tensor) -> Tensor:
+        """Weight from direction v (out, ...)."""
+        return weights.unit_norm(v, self.eps)
+
+    def right_inverse(self, weight: Tensor) -> Tensor:
+        """A direction that gives this weight, if its norm is 1."""
+        return weight
+
+
+class StandardizedWeight(nn.Module):
+    """Parametrization of a weight by what is standardized; see `weights.standardized_weight`."""
+
+    def __init__(self, eps: float, *, fan_in_scale: bool) -> None:
+        super().__init__()
+        self.eps, self.fan_in_scale = eps, fan_in_scale
+
+    def forward(self, v: Tensor) -> Tensor:
+        """Weight from v (out, ...)."""
+        return weights.standardized_weight(v, self.eps, fan_in_scale=self.fan_in_scale)
+
+    def right_inverse(self, weight: Tensor) -> Tensor:
+        """A v that gives this weight, if it is standardized."""
+        return weight
 
 
 def _layer_dims(layer: nn.Module, over: functional.Over) -> tuple[int, ...]:

@@ -1,137 +1,78 @@
-"""The table: every normalizer as one row, and how a row is found by name."""
+"""How a row of the table, or one that another package registers, is found by its name and given options."""
 
 from __future__ import annotations
 
 import dataclasses
 import difflib
-import math
 from typing import Any, get_args, get_type_hints
 
+from normscope.nn import plugins
 from normscope.nn.normalizer import Normalizer
-
-_UNIQUE = '"Is Batch Norm unique?", Rao and Sohl-Dickstein 2020, arXiv:2010.10687'
-
-_TABLE = (
-    Normalizer(
-        name="none",
-        formula="y = z",
-        reference=f"{_UNIQUE}, table 1",
-        elementwise_affine=False,
-    ),
-    Normalizer(
-        name="batchnorm",
-        formula="y = (z - mean_batch z) / std_batch z",
-        reference="Ioffe and Szegedy 2015, arXiv:1502.03167",
-        mean="batch",
-        scale="batch",
-        evaluation="running",
-    ),
-    Normalizer(
-        name="batchnorm_train",
-        formula="y = (z - mean_batch z) / std_batch z, in eval mode too",
-        reference=f"{_UNIQUE}, table 3 (Batch-Train)",
-        mean="batch",
-        scale="batch",
-    ),
-    Normalizer(
-        name="layernorm",
-        formula="y = (z - mean_layer z) / std_layer z",
-        reference="Ba, Kiros and Hinton 2016, arXiv:1607.06450",
-        mean="layer",
-        scale="layer",
-    ),
-    Normalizer(
-        name="weightnorm",
-        formula="z = (g v / |v|) x + b, y = z",
-        reference="Salimans and Kingma 2016, arXiv:1602.07868",
-        layer="weight_norm",
-        elementwise_affine=False,
-    ),
-    Normalizer(
-        name="bmlv",
-        formula="d = z - mean_batch z, y = d / std_layer d",
-        reference=f"{_UNIQUE}, table 1 (batch mean, layer variance)",
-        mean="batch",
-        scale="layer",
-        evaluation="running",
-    ),
-    Normalizer(
-        name="lmbv",
-        formula="d = z - mean_layer z, y = d / std_batch d",
-        reference=f"{_UNIQUE}, table 1 (layer mean, batch variance)",
-        mean="layer",
-        scale="batch",
-        evaluation="running",
-    ),
-    Normalizer(
-        name="prelayernorm",
-        formula="z = W (x - mean_layer x) + b, y = z / std_layer z",
-        reference=f"{_UNIQUE}, section 3.1",
-        layer="centered",
-        scale="layer",
-    ),
-    Normalizer(
-        name="regnorm",
-        formula="y = z / rms_layer z; loss + penalty_weight sum_l mean_i (mean_batch y_i)^2",
-        reference=f"{_UNIQUE}, section 3.2, equation 3 reconstructed",
-        scale="layer",
-        moment="rms",
-        penalty="A",
-    ),
-    Normalizer(
-        name="preregnorm",
-        formula="z = W (x - mean_layer x) + b, y = z / std_layer z; loss + penalty as regnorm",
-        reference=f"{_UNIQUE}, section 3.2",
-        layer="centered",
-        scale="layer",
-        penalty="A",
-    ),
-    Normalizer(
-        name="bnl2",
-        formula="y = z / |z|_batch",
-        reference='"Training without depth limits", Meterez et al. 2024, arXiv:2310.02012, equation 4',
-        scale="batch",
-        moment="norm",
-        eps=0.0,
-        elementwise_affine=False,
-    ),
-    Normalizer(
-        name="lpnorm",
-        formula="d = z - mean_batch z, y = d / (mean_batch |d|^p)^(1/p), p = 1, 2 or inf",
-        reference="Santurkar et al. 2018, arXiv:1805.11604, section 3.3",
-        mean="batch",
-        scale="batch",
-        p=1,
-    ),
-)
+from normscope.nn.options import Among, Domain, Flag, Number, Power
+from normscope.nn.plugins import External
+from normscope.nn.table import TABLE
 
 
-def normalizers() -> tuple[Normalizer, ...]:
-    """Return the whole table, in order."""
-    return _TABLE
+def normalizers() -> tuple[Normalizer | External, ...]:
+    """Return the whole table, in order; after the rows of this package those that others register, by name.
+
+    Where one of these cannot be had, the rest is returned, and one warning says which and why.
+    """
+    return (*TABLE, *plugins.rows(taken=_NAMES))
 
 
-def normalizer(name: str, **options: Any) -> Normalizer:
-    """Return one row, with options.
+def normalizer(name: str, **options: Any) -> Normalizer | External:
+    """Return one row, with options: a `Normalizer`, or what another package registers under this name.
 
     Args:
         name: the row's name, one of those of `normalizers()`.
         options: those of ``normalizer(name).options``: affine, eps, moment, momentum, evaluation, running_variance,
-            over, p, penalty, penalty_over, penalty_unbiased, as far as they mean something to the row.
+            over, p, penalty, penalty_over, penalty_unbiased, derivative, as far as they mean something to the row, and
+            what the row has for itself.
 
     Raises:
-        ValueError: unknown name or option (the close ones are named), or a value outside the option's range.
+        ValueError: unknown name or option (the close ones are named), or a value outside the option's range; a row of
+            another package that cannot be had.
     """
-    row = next((row for row in _TABLE if row.name == name), None)
+    row = next((row for row in TABLE if row.name == name), None)
     if row is None:
-        raise ValueError(f"Unknown normalizer {name!r}; {_nearest(name, [row.name for row in _TABLE])}.")
-    for option, value in options.items():
+        return _from_outside(name, options)
+    return _with(row, options)
+
+
+def _from_outside(name: str, options: dict[str, Any]) -> Normalizer | External:
+    row = plugins.find(name, taken=_NAMES)
+    if row is None:
+        names = [row.name for row in normalizers()]
+        raise ValueError(f"Unknown normalizer {name!r}; {_nearest(name, names)}.")
+    if isinstance(row, Normalizer):
+        return _with(row, options)
+    _check_names(row, options)
+    return row.remade(options)
+
+
+def _check_names(row: Normalizer | External, options: dict[str, Any]) -> None:
+    for option in options:
         if option not in row.options:
-            raise ValueError(f"Unknown option {option!r} of {name}; {_nearest(option, list(row.options))}.")
-        _check_value(row, option, value)
-    fields = {"elementwise_affine" if option == "affine" else option: value for option, value in options.items()}
+            near = _nearest(option, list(row.options)) if row.options else "it has none"
+            raise ValueError(f"Unknown option {option!r} of {row.name}; {near}.")
+
+
+def _with(row: Normalizer, options: dict[str, Any]) -> Normalizer:
+    _check_names(row, options)
+    for option, value in options.items():
+        domain = _domain(row, option)
+        if not domain.accepts(value):
+            raise ValueError(f"Option {option} of {row.name} must be {domain.words}, got {value!r}.")
+    own = {setting.name for setting in row.settings}
+    settings = tuple(dataclasses.replace(s, value=options[s.name]) if s.name in options else s for s in row.settings)
+    fields = {
+        "elementwise_affine" if option == "affine" else option: value
+        for option, value in options.items()
+        if option not in own
+    }
     row = _taken_over(row, fields.pop("over", row.over))
-    row = dataclasses.replace(row, **fields)
+    row = dataclasses.replace(row, settings=settings, **fields)
     if row.penalty_unbiased and row.penalty != "A":
         raise ValueError(
             f"penalty_unbiased goes with penalty form 'A', got form {row.penalty!r}; leave one of them out."
@@ -153,30 +94,23 @@ def _nearest(word: str, words: list[str]) -> str:
     return f"did you mean {' or '.join(close)}" if close else f"choose from {', '.join(words)}"
 
 
+_NAMES = frozenset(row.name for row in TABLE)
 _HINTS = get_type_hints(Normalizer)
-_CHOICES = {
-    "over": ("layer", "channels"),
-    "penalty": ("A", "B", "C", "D"),
-} | {name: get_args(_HINTS[name]) for name in ("evaluation", "running_variance", "penalty_over")}
+_DOMAINS: dict[str, Domain] = {
+    "affine": Flag(),
+    "derivative": Among(("surrogate", "true")),
+    "eps": Number(low=0),
+    "momentum": Number(low=0, high=1, optional=True),
+    "over": Among(("layer", "channels")),
+    "p": Power(),
+    "penalty": Among(("A", "B", "C", "D")),
+    "penalty_unbiased": Flag(),
+}
+_DOMAINS |= {name: Among(get_args(_HINTS[name])) for name in ("evaluation", "running_variance", "penalty_over")}
 
 
-def _check_value(row: Normalizer, option: str, value: Any) -> None:
+def _domain(row: Normalizer, option: str) -> Domain:
     if option == "moment":  # running statistics are of what does not grow with the batch, which a norm does
-        choices = ("norm", "rms") if row.moment == "norm" else ("std", "rms")
-        allowed, right = f"one of {', '.join(choices)}", value in choices
-    elif option in _CHOICES:
-        allowed, right = f"one of {', '.join(_CHOICES[option])}", value in _CHOICES[option]
-    elif option == "p":
-        allowed, right = "1, 2 or 'inf'", not isinstance(value, bool) and value in (1, 2, "inf")
-    elif option in ("affine", "penalty_unbiased"):
-        allowed, right = "True or False", isinstance(value, bool)
-    elif option == "momentum":
-        allowed, right = "between 0 and 1, or None", value is None or (_is_number(value) and 0 <= value <= 1)
-    else:
-        allowed, right = "a finite number of at least 0", _is_number(value) and 0 <= value < math.inf
-    if not right:
-        raise ValueError(f"Option {option} of {row.name} must be {allowed}, got {value!r}.")
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+        return Among(("norm", "rms") if row.moment == "norm" else ("std", "rms"))
+    own = {setting.name: setting.domain for setting in row.settings}
+    return own[option] if option in own else _DOMAINS[option]

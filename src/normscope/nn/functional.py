@@ -13,7 +13,7 @@ from torch import Tensor
 
 from normscope.nn.modes import differentiating_by_transform
 
-Over = Literal["batch", "layer", "channels"]
+Over = Literal["batch", "layer", "channels", "instance", "group"]
 Moment = Literal["std", "rms", "norm", "l1", "linf"]
 PenaltyForm = Literal["A", "B", "C", "D"]
 
@@ -27,10 +27,18 @@ def reduced_dims(over: Over, ndim: int, channel_dim: int) -> tuple[int, ...]:
     batch     N        N, T       N, H, W       each channel
     layer     C        C          C, H, W       each example (each token)
     channels  C        C          C             each position of each example
+    instance  (none)   T          H, W          each channel of each example
+    group     C/G      C/G        C/G, H, W     each group of a layer's channels
     ========  =======  =========  ============  =================================
 
-    Source: "Is Batch Norm unique?", table 1 and appendix B (n_l = W H C).
+    The axes of "group" are those of an input whose channel axis is split in two, (G, C/G).
+
+    Source: "Is Batch Norm unique?", table 1 and appendix B (n_l = W H C); Wu and He 2018, arXiv:1803.08494, figure 2.
     """
+    if over == "group":
+        return tuple(d for d in range(1, ndim + 1) if d != channel_dim) if ndim == 4 else (channel_dim + 1,)
+    if over == "instance":
+        return tuple(d for d in range(1, ndim) if d != channel_dim)
     if over == "batch":
         return tuple(d for d in range(ndim) if d != channel_dim)
     if over == "layer" and ndim == 4:
@@ -38,9 +46,50 @@ def reduced_dims(over: Over, ndim: int, channel_dim: int) -> tuple[int, ...]:
     return (channel_dim,)
 
 
+def num_groups(num_features: int, asked: int | None, *, ndim: int) -> int:
+    """Return how many groups `num_features` channels make.
+
+    Exactly `asked`; or, where that is None, 32, or the largest smaller number that divides the channels and leaves
+    enough in a group (1 for 5 channels): two of images; where a group has no positions, the paper's 16, since two
+    values normalized are +1 and -1.
+
+    Raises:
+        ValueError: `asked` does not divide the channels.
+
+    Source: Wu and He 2018, arXiv:1803.08494, section 4.1 (table 3: 32 groups, or 16 channels in a group).
+    """
+    if asked is None:
+        least = 2 if ndim == 4 else 16
+        return next(g for g in range(32, 0, -1) if num_features % g == 0 and (g == 1 or num_features >= least * g))
+    if num_features % asked:
+        raise ValueError(
+            f"num_groups must divide the channels, but {num_features} channels do not make {asked} groups; choose a "
+            "divisor, or leave num_groups out."
+        )
+    return asked
+
+
 def accumulation_dtype(dtype: torch.dtype) -> torch.dtype:
     """Return the dtype that statistics are taken in: at least float32."""
     return torch.promote_types(dtype, torch.float32)
+
+
+def average_into(running: Tensor, value: Tensor, num_batches: Tensor, momentum: float | None) -> None:
+    """Take one more value into a running statistic (C,), in place: with weight `momentum`, or 1/t if that is None.
+
+    `num_batches` is t, the new one counted; it stays a tensor, so that neither a compiler nor a device waits for it.
+    """
+    weight = (1 / num_batches).to(value) if momentum is None else momentum
+    running.copy_(torch.lerp(running.to(value.dtype), value.flatten(), weight))
+
+
+def before_update(buffer: Tensor) -> Tensor:
+    """A copy of a buffer that this forward pass reads first and writes later: what autograd saves must not change.
+
+    Torch 2.13's compiler (inductor) sees through a copy: rather than save what was computed from the buffer it saves the
+    buffer, and computes again in the backward pass, when it is written. Results of reductions it saves.
+    """
+    return buffer.expand(8, *buffer.shape).amax(0) if torch.compiler.is_compiling() else buffer.clone()
 
 
 def second_moment(x: Tensor, dims: tuple[int, ...], moment: Moment) -> Tensor:
@@ -120,6 +169,25 @@ def _sum_of_squares(x: Tensor, dims: tuple[int, ...]) -> Tensor:
 
 def center(x: Tensor, dims: tuple[int, ...]) -> Tensor:
     """Subtract the mean over `dims`: the layer-input centering of PreLayerNorm, x - mean(x); dtype kept."""
+    if differentiating_by_transform() or torch.compiler.is_compiling():
+        return _centered(x, dims)
+    return _Center.apply(x, dims)  # type: ignore[no-any-return, no-untyped-call]
+
+
+class _Center(torch.autograd.Function):
+    """Centering, which is its own transpose: the gradient is centered, and nothing is saved."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, dims: tuple[int, ...]) -> Tensor:
+        ctx.dims = dims
+        return _centered(x, dims)
+
+    @staticmethod
+    def backward(ctx: Any, of_y: Tensor) -> tuple[Tensor, None]:
+        return center(of_y, ctx.dims) if torch.is_grad_enabled() else _centered(of_y, ctx.dims), None
+
+
+def _centered(x: Tensor, dims: tuple[int, ...]) -> Tensor:
     mean = x.mean(dims, keepdim=True, dtype=accumulation_dtype(x.dtype))
     return (x - mean).to(x.dtype)
 
@@ -175,15 +243,10 @@ def regnorm_penalty(
     return (1 - kept).square() if form == "C" else -torch.log(kept)
 
 
-def weight_norm(v: Tensor, g: Tensor) -> Tensor:
-    r"""Weight with norm and direction apart: :math:`w_c = g_c\, v_c / \|v_c\|_2`, c the output channel (axis 0).
+def thresholded(x: Tensor, threshold: Tensor) -> Tensor:
+    r"""Thresholded linear unit, :math:`\max(x, \tau)`, the threshold broadcastable to x; NaN goes through.
 
-    From primitives on purpose: the double backward of torch's fused ``torch._weight_norm`` is wrong.
-
-    Args:
-        v: (out, ...), direction.
-        g: (out, 1, ...), norm.
-
-    Source: Salimans and Kingma 2016, arXiv:1602.07868, equation 2.
+    Source: Singh and Krishnan 2019, arXiv:1911.09737, equation 9.
     """
-    return v * (g / v.square().sum(tuple(range(1, v.ndim)), keepdim=True).sqrt())
+    # Not torch.maximum: where the two are equal its gradient goes half to each, and ReLU's is 0.
+    return torch.where(x <= threshold, threshold, x)

@@ -8,7 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from normscope.nn import functional
+from normscope.nn import distributed, functional, kernels
+from normscope.nn.layout import Layout, description, furnish
 from normscope.nn.modes import differentiating_by_transform
 from normscope.nn.penalty import record
 
@@ -36,6 +37,13 @@ class Site(nn.Module):
         ValueError: wrong shape or dtype; batch statistics of a single value.
     """
 
+    row: Normalizer
+    layout: Layout
+    num_features: int
+    ndim: int
+    channel_dim: int
+    normalizer_site: str
+    penalized: bool
     weight: Tensor | None
     bias: Tensor | None
     running_mean: Tensor | None
@@ -53,28 +61,27 @@ class Site(nn.Module):
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
-        self.row = row
-        self.num_features = num_features
-        self.ndim = ndim
-        self.channel_dim = channel_dim
-        self.normalizer_site = row.name
-        self.penalized = row.penalty is not None
+        furnish(self, row, Layout(row.name, num_features, ndim, channel_dim), device=device, dtype=dtype)
+        self.num_groups = _num_groups(row, num_features, ndim)
         self._mean_dims = _dims(row.mean, ndim, channel_dim)
         self._scale_dims = _dims(row.scale, ndim, channel_dim)
         self._penalty_dims = (0,) if row.penalty_over == "neuron" else _dims("batch", ndim, channel_dim)
-        self._channel_shape = tuple(num_features if d == channel_dim else 1 for d in range(ndim))
+        self._channel_shape = self.layout.channel_shape
+        if self.num_groups is not None:
+            size = self._channel_shape
+            grouped = (self.num_groups, num_features // self.num_groups)
+            self._channel_shape = (*size[:channel_dim], *grouped, *size[channel_dim + 1 :])
 
-        def parameter(value: float) -> nn.Parameter | None:
-            if not row.elementwise_affine:
-                return None
-            return nn.Parameter(torch.full((num_features,), value, device=device, dtype=dtype))
+        self._couples = row.couples_batch  # this and what follows is asked in every call, so found once
+        self._native = None if row.eps == 0 else row.fused  # the batch kernel refuses eps=0
+        self._per_example = not {"instance", "group"}.isdisjoint((row.mean, row.scale))
+        self._torch_groups = kernels.torch_groups(row, num_features, self.num_groups, ndim)
+        self._patterns = tuple(kernels.pattern_of(row, ndim, penalized=training) for training in (False, True))
 
         def buffer(value: float, *, wanted: bool) -> Tensor | None:
             wanted = wanted and row.evaluation == "running"
             return torch.full((num_features,), value, device=device, dtype=dtype) if wanted else None
 
-        self.register_parameter("weight", parameter(1.0))
-        self.register_parameter("bias", parameter(0.0))
         self.register_buffer("running_mean", buffer(0.0, wanted=row.mean == "batch"))
         self.register_buffer("running_var", buffer(1.0, wanted=row.scale == "batch"))
         tracked = torch.zeros((), dtype=torch.long, device=device) if self.tracks_running_statistics else None
@@ -88,7 +95,7 @@ class Site(nn.Module):
     @property
     def couples_batch(self) -> bool:
         """Whether an example's output depends on other examples in the mode the module is in now."""
-        return self.row.couples_batch and self._uses_batch_statistics
+        return self._couples and self._uses_batch_statistics
 
     @property
     def _uses_batch_statistics(self) -> bool:
@@ -97,19 +104,29 @@ class Site(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Normalize x; in train mode also update running statistics and hand over the penalty, if the row has them."""
         self._check(x)
-        weight, bias = self._per_channel(self.weight), self._per_channel(self.bias)
+        if self.num_groups is None:
+            return self._normalized(x)
+        grouped: Tensor = x.unflatten(self.channel_dim, (self.num_groups, -1))  # type: ignore[no-untyped-call]
+        return self._normalized(grouped).flatten(self.channel_dim, self.channel_dim + 1)
+
+    def _normalized(self, x: Tensor) -> Tensor:
         if x.numel() == 0:  # no statistics to take; the affine keeps the graph
-            return functional.scale_and_shift(x, None, weight, bias).to(x.dtype)
+            return self._scaled_and_shifted(x, None).to(x.dtype)
         momentum = self._count_batch()
-        if (fused := self._fused(x, momentum)) is not None:
+        if (fused := self._fused(x, momentum)) is not None or (fused := self._kernel(x, momentum)) is not None:
             return fused
         z, rstd = self._center(x, momentum), None
         if self.row.scale is not None:
             rstd = self._rstd(z, momentum)
         if self.row.penalty is not None and self.training:
             z, rstd = functional.scale_and_shift(z, rstd, None, None), None
-            record(self, self._penalty(z, self.row.penalty))
-        return functional.scale_and_shift(z, rstd, weight, bias).to(x.dtype)
+            form, unbiased = self.row.penalty, self.row.penalty_unbiased
+            record(self, functional.regnorm_penalty(z, form=form, over=self._penalty_dims, unbiased=unbiased))
+        return self._scaled_and_shifted(z, rstd).to(x.dtype)
+
+    def _scaled_and_shifted(self, x: Tensor, rstd: Tensor | None) -> Tensor:
+        weight, bias = (None if p is None else p.view(self._channel_shape) for p in (self.weight, self.bias))
+        return functional.scale_and_shift(x, rstd, weight, bias)
 
     def _center(self, x: Tensor, momentum: float) -> Tensor:
         """Subtract the row's mean; from here on everything is in the accumulation dtype."""
@@ -118,7 +135,7 @@ class Site(nn.Module):
             return x
         if self.running_mean is not None and not self._uses_batch_statistics:
             return x - self.running_mean.view(self._channel_shape)
-        mean = x.mean(self._mean_dims, keepdim=True)
+        mean = distributed.mean(x, self._mean_dims)
         if self.running_mean is not None:
             self._update(self.running_mean, mean, momentum)
         return x - mean
@@ -126,29 +143,29 @@ class Site(nn.Module):
     def _rstd(self, z: Tensor, momentum: float) -> Tensor:
         if self.running_var is not None and not self._uses_batch_statistics:
             return torch.rsqrt(self.running_var.view(self._channel_shape) + self.row.eps)
-        value, rstd = functional.moment_and_rstd(z, self._scale_dims, self.row.divisor, self.row.eps)
-        if self.running_var is not None:
-            size = functional.count(z, self._scale_dims)
-            bessel = size / (size - 1) if self.row.running_variance == "unbiased" else 1.0
-            self._update(self.running_var, value * bessel, momentum)
+        value, rstd = distributed.moment_and_rstd(z, self._scale_dims, self.row.divisor, self.row.eps)
+        self._update_variance(value, distributed.count(z, self._scale_dims), momentum)
         return rstd
 
-    @torch.no_grad()
+    def _update_variance(self, value: Tensor, size: Tensor | int, momentum: float) -> None:
+        if self.running_var is not None:
+            bessel = size / (size - 1) if self.row.running_variance == "unbiased" else 1.0
+            self._update(self.running_var, value * bessel, momentum)
+
     def _update(self, running: Tensor, value: Tensor, momentum: float) -> None:
         if self.training:
-            running.lerp_(value.flatten().to(running.dtype), momentum)
-
-    def _penalty(self, z: Tensor, form: functional.PenaltyForm) -> Tensor:
-        return functional.regnorm_penalty(z, form=form, over=self._penalty_dims, unbiased=self.row.penalty_unbiased)
+            running.lerp_(value.detach().flatten().to(running.dtype), momentum)
 
     def _fused(self, x: Tensor, momentum: float) -> Tensor | None:
         """Torch's native kernel, where the row is one of its layers and the kernel is exact."""
-        if self.row.fused is None or self.row.eps == 0:  # the batch kernel refuses eps=0
+        if self._native is None:
             return None
         if differentiating_by_transform() and not torch.compiler.is_compiling():
             return None
         like = next((t for t in (self.weight, self.running_mean) if t is not None), x)
-        if self.row.fused == "batch_norm":
+        if self._native == "batch_norm":
+            if distributed.synchronization() is not None:
+                return None
             # With half-precision parameters the kernel rounds its statistics to half as well.
             exact = like.dtype == functional.accumulation_dtype(x.dtype)
             return self._batch_norm(x, momentum) if exact else None
@@ -159,20 +176,34 @@ class Site(nn.Module):
             return F.group_norm(x, 1, self.weight, self.bias, self.row.eps) if self.channel_dim == 1 else None
         return F.layer_norm(x, (self.num_features,), self.weight, self.bias, self.row.eps)
 
+    def _kernel(self, x: Tensor, momentum: float) -> Tensor | None:
+        """A kernel of this package, where one computes the row from the statistics at hand; see `kernels`."""
+        if not self._uses_batch_statistics:
+            return None
+        if self._torch_groups is not None:
+            whole = x if self.num_groups is None else x.flatten(self.channel_dim, self.channel_dim + 1)
+            y = kernels.of_groups(whole, self._torch_groups, self.weight, self.bias, self.row.eps, self.channel_dim)
+            return None if y is None else y.view(x.shape)
+        pattern = self._patterns[self.training]
+        if pattern is None:
+            return None
+        result = kernels.fused(x, self.weight, self.bias, pattern, self.channel_dim)
+        if result is None:
+            return None
+        if self.running_mean is not None and result.mean is not None:
+            self._update(self.running_mean, result.mean, momentum)
+        self._update_variance(result.moment, x.numel() // result.moment.numel(), momentum)
+        if result.penalty is not None:
+            record(self, result.penalty)
+        return result.y
+
     def _batch_norm(self, x: Tensor, momentum: float) -> Tensor | None:
         if self.channel_dim not in (1, self.ndim - 1) or self.row.running_variance == "biased":
             return None
         flat = x if self.channel_dim == 1 else x.reshape(-1, self.num_features)
-        return F.batch_norm(
-            flat,
-            self.running_mean,
-            self.running_var,
-            self.weight,
-            self.bias,
-            self._uses_batch_statistics,
-            momentum,
-            self.row.eps,
-        ).view(x.shape)
+        running, affine = (self.running_mean, self.running_var), (self.weight, self.bias)
+        y = F.batch_norm(flat, *running, *affine, self._uses_batch_statistics, momentum, self.row.eps)
+        return y if flat is x else y.view(x.shape)
 
     def _count_batch(self) -> float:
         """Count a training batch and return the weight of its statistics in the running ones."""
@@ -183,33 +214,35 @@ class Site(nn.Module):
             return 1.0 / float(self.num_batches_tracked)
         return self.row.momentum
 
-    def _per_channel(self, value: Tensor | None) -> Tensor | None:
-        return None if value is None else value.view(self._channel_shape)
-
     def _check(self, x: Tensor) -> None:
-        shape = tuple(x.shape)
-        if x.ndim != self.ndim or shape[self.channel_dim] != self.num_features:
-            layout = ["*"] * self.ndim
-            layout[self.channel_dim] = str(self.num_features)
+        self.layout.check(x)
+        if self.couples_batch:
+            self.layout.check_batch(x)
+        if not self._per_example or x.numel() == 0:
+            return
+        channels = 1 if self.num_groups is None else self.num_features // self.num_groups
+        if x.numel() * channels == len(x) * self.num_features:
+            what = "example and channel" if self.num_groups is None else "group of channels"
             raise ValueError(
-                f"This {self.row.name} site normalizes inputs of shape ({', '.join(layout)}), but the input has shape "
-                f"{shape}; make the site with num_features, ndim and channel_dim of its input."
-            )
-        if not x.is_floating_point():
-            raise ValueError(
-                f"A {self.row.name} site normalizes floating-point inputs, but the input is {x.dtype}; convert it."
-            )
-        values = x.numel() // self.num_features
-        if self.row.couples_batch and self._uses_batch_statistics and values == 1:
-            raise ValueError(
-                f"{self.row.name} needs more than one value per channel for its batch statistics, but the input has "
-                f"shape {shape}; use a larger batch, or a normalizer that does not couple the batch."
+                f"{self.row.name} needs more than one value per {what} for its statistics, but the input has shape "
+                f"{tuple(x.shape)}; use it where there are positions, or a normalizer over more channels."
             )
 
     def extra_repr(self) -> str:
         """Row, features and layout."""
-        row = self.row
-        return f"{row.name}, {self.num_features}, ndim={self.ndim}, eps={row.eps}, affine={row.elementwise_affine}"
+        return description(self.row, self.layout)
+
+    @staticmethod
+    def couples(row: Normalizer) -> bool:
+        """Whether a site of this row couples the examples of a batch in train mode."""
+        return "batch" in (row.mean, row.scale)
+
+
+def _num_groups(row: Normalizer, num_features: int, ndim: int) -> int | None:
+    """How many groups the channels make, or None for a row without groups; see `functional.num_groups`."""
+    if "group" not in (row.mean, row.scale):
+        return None
+    return functional.num_groups(num_features, row.setting("num_groups"), ndim=ndim)
 
 
 def _dims(over: functional.Over | None, ndim: int, channel_dim: int) -> tuple[int, ...]:

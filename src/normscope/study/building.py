@@ -15,6 +15,7 @@ import normscope as ns
 from normscope.data import Dataset
 from normscope.models import NormalizerLike, family
 from normscope.nn import switches
+from normscope.nn.plugins import External
 from normscope.study.experiment import Experiment, Norm
 
 
@@ -27,7 +28,7 @@ class Network:
     at_step: Callable[[int], None]
 
 
-def row(norm: Norm) -> ns.Normalizer:
+def row(norm: Norm) -> ns.Normalizer | External:
     """The row of the table, with the recipe's options."""
     options = dict(norm.options)
     if "name" in options:  # would be taken for the argument of that name

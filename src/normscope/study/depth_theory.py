@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeGuard
 
 import torch
 from torch import Tensor, nn
 
 from normscope import Normalizer, isolation, theory
+from normscope.nn import External, Site
 from normscope.probes import IsometryGap, Subject
 from normscope.probes.tap import sites, tap
 from normscope.study.building import row
@@ -53,7 +54,7 @@ def norm_over_batch(experiment: Experiment, samples: int) -> float | None:
     1, or :math:`\sqrt n` of a root mean square; None for rows that do something else, and with switches.
     """
     normalizer = row(experiment.norm)
-    if experiment.switches or normalizer.mean is not None or not _of_second_moment(normalizer):
+    if experiment.switches or not _of_second_moment(normalizer) or normalizer.mean is not None:
         return None
     return 1.0 if normalizer.divisor == "norm" else math.sqrt(samples)
 
@@ -138,8 +139,10 @@ def _options(experiment: Experiment) -> dict[str, Any]:
     return defaults | experiment.model.options
 
 
-def _of_second_moment(normalizer: Normalizer) -> bool:
+def _of_second_moment(normalizer: Normalizer | External) -> TypeGuard[Normalizer]:
     """Whether features are divided by the root of their second moment over the batch, about their mean or not."""
+    if not isinstance(normalizer, Normalizer) or normalizer.algorithm is not Site:
+        return False
     over_batch = normalizer.scale == "batch" and normalizer.mean in (None, "batch")
     return over_batch and normalizer.divisor in ("std", "rms", "norm")
 

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 import normscope as ns
+from normscope.nn import External
 from normscope.report import Table, short
 from normscope.study import Norm, Study
 from normscope_papers.common.cells import written
@@ -21,11 +22,15 @@ if TYPE_CHECKING:
 Tables = tuple[Table, ...]
 
 _NOTHING = "not measured"
+_NOT_TOLD = "?"
 _AXES = {"batch": "(N, H, W)", "layer": "(H, W, C)", "channels": "(C)", None: "-"}
+_AXES |= {"instance": "(H, W)", "group": "(H, W, C of a group)"}
 _LAYER_OPS = {
     "plain": "z = W x + b",
     "centered": "x̃ = x - mean x over (H, W, C), z = W x̃ + b",
     "weight_norm": "z = (g V / ‖V‖) x + b",
+    "unit_norm": "z = (V / ‖V‖)(x - m) + b, m a ReLU's mean",
+    "standardized": "z = ((V - mean V) / std V) x + b",
 }
 
 
@@ -46,10 +51,12 @@ def definitions(frame: pd.DataFrame, study: Study) -> Tables:
     )
 
 
-def _definition(row: ns.Normalizer, change: pd.DataFrame, label: str) -> tuple[str, ...]:
+def _definition(row: ns.Normalizer | External, change: pd.DataFrame, label: str) -> tuple[str, ...]:
     # The row's own formula ends in what is added to the loss, where something is.
     penalty = " (+ penalty in the loss)" if row.penalized else ""
     measured = written(effect("", wide(change, [label])[label]))
+    if not isinstance(row, ns.Normalizer):  # of another package, which says what it does in one line
+        return (label, _NOT_TOLD, row.formula, _NOT_TOLD, _NOT_TOLD, measured)
     return (label, _LAYER_OPS[row.layer], norm_op(row) + penalty, _AXES[row.mean], _AXES[row.scale], measured)
 
 

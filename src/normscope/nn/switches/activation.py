@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from normscope.nn.functional import thresholded
 from normscope.nn.switches.switch import Place, Switch, check, per_channel
 
 Kind: TypeAlias = Literal["random_sign", "mean_shifted"]
@@ -95,5 +96,4 @@ class TLU(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Values, or the threshold where they are below it."""
         threshold = per_channel(self.threshold, x, self.channel_dim).to(x.dtype)
-        # Not torch.maximum: where the two are equal its gradient goes half to each, and ReLU's is 0. NaN goes through.
-        return torch.where(x <= threshold, threshold, x)
+        return thresholded(x, threshold)

@@ -14,6 +14,7 @@ from torch.nn.modules.batchnorm import _NormBase
 from normscope.nn.affine import shared_copy
 from normscope.nn.normalizer import Order
 from normscope.nn.site import Site
+from normscope.nn.sites import BatchRenorm, DynamicTanh, PowerNorm
 from normscope.nn.switches.switch import Place, Stepped, Switch, per_channel
 
 LayerT = TypeVar("LayerT", bound=nn.Module)
@@ -221,7 +222,8 @@ class SwitchedSite(nn.Module):
 def _has_channel_affine(site: nn.Module, channel_dim: int, ndim: int) -> bool:
     if isinstance(site, nn.LayerNorm | nn.RMSNorm):
         return channel_dim == ndim - 1
-    return isinstance(site, Site) or (isinstance(site, _NormBase | nn.GroupNorm) and channel_dim == 1)
+    own = isinstance(site, Site | BatchRenorm | PowerNorm | DynamicTanh)  # y = weight * z + bias, to the end
+    return own or (isinstance(site, _NormBase | nn.GroupNorm) and channel_dim == 1)
 
 
 def _unmarked(site: nn.Module) -> nn.Module:
