@@ -158,6 +158,17 @@ def test_table3_trains_each_column_as_its_own_and_evaluates_batch_train_without_
     assert all(0 in e.measurements[0].at for e in study.experiments)  # chance
 
 
+def test_table3_crops_imagenet_at_random_sizes_at_paper_scale_alone():
+    found = {
+        scale: {e.condition: e.data.augment for e in STUDIES["table3", scale].experiments}
+        for scale in ("laptop", "paper")
+    }
+    plain = {"resnet50": "crop_flip", "resnet101": "crop_flip", "lm1b": "none"}
+    assert found["laptop"] == plain | {"cifar10": "none"}
+    resized = dict.fromkeys(("resnet50", "resnet101"), "resized_crop_flip")
+    assert found["paper"] == plain | resized | {"cifar10": "crop_flip"}
+
+
 def test_table3_streams_what_no_memory_holds_at_paper_scale_alone():
     by_column = {e.condition: e.data for e in STUDIES["table3", "paper"].experiments}
     assert {column for column, data in by_column.items() if data.buffer} == {"resnet50", "resnet101", "lm1b"}

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from normscope.probes import (
     BatchRank,
+    BatchSizeAccuracy,
     ChannelMoments,
     ChannelMomentsAlongStep,
     CovariateShift,
@@ -57,6 +58,7 @@ class Spectral(nn.Module):
 
 PROBES: tuple[Probe, ...] = (
     BatchRank(),
+    BatchSizeAccuracy(sizes=(3, 6)),
     ChannelMoments(),
     ChannelMomentsAlongStep(lr=0.1, fractions=(0.0, 1.0)),
     CovariateShift(),

@@ -10,7 +10,9 @@ import msgspec
 import pandas as pd
 import pytest
 import torch
+import torch.nn.functional as F
 
+from normscope.data import crop_flip, resized_crop_flip, shuffled_batches
 from normscope.study import (
     Data,
     Experiment,
@@ -30,11 +32,14 @@ from normscope.study import (
     load,
     measuring,
     records,
+    seeds,
 )
+from normscope.study.building import network
 from normscope.study.comparison import experiment_of
 from normscope.study.folder import is_sealed
 from normscope.study.measuring import registry
 from normscope.study.plan import plan, second_stage
+from normscope.study.preparation import load_data
 
 from .conftest import TINY, run
 
@@ -232,6 +237,22 @@ LONG = Training(
     penalty_weight=0.1, checkpoint_every=4,
 )  # fmt: skip
 NOISY = Data(name="digits", max_train=48, max_eval=16, augment="crop_flip")
+
+
+@pytest.mark.parametrize("augment", [crop_flip, resized_crop_flip])
+def test_a_step_is_taken_on_the_batch_that_its_own_draws_make(augment, tmp_path):
+    """A training of one step, by hand: its loss is that of the first batch, augmented from the step's own seed."""
+    asked = experiment(data=msgspec.structs.replace(NOISY, augment=augment.__name__), measurements=())
+    found = load(run(study(asked), tmp_path)).query("probe == 'train' and step == 1")["value"].item()
+    digits = load_data(asked.data)
+    batches = shuffled_batches(digits.train, asked.training.batch_size, generator=seeds.generator(asked.seed, "data"))
+    inputs, targets = next(batches)
+    built = network(asked, digits, generator=seeds.generator(asked.seed, "init")).model
+    outputs = built(augment(inputs, generator=seeds.generator(asked.seed, "augment", 1)))
+    assert found == pytest.approx(F.cross_entropy(outputs, targets).item(), rel=1e-5)
+    assert found != pytest.approx(F.cross_entropy(built(inputs), targets).item(), rel=1e-5)
+
+
 DROPPING = Model(family="wrn", options={"depth": 8, "width": 1, "dropout": 0.3})
 
 

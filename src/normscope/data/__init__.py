@@ -1,6 +1,6 @@
 """Named data sets as tensors: the built-in ones, a local directory, or the Hugging Face hub."""
 
-from normscope.data.augment import crop_flip
+from normscope.data.augment import crop_flip, resized_crop_flip
 from normscope.data.batches import ShuffledBatches, even_batches, shuffled_batches
 from normscope.data.dataset import Dataset, Split, Task
 from normscope.data.holding import hold
@@ -20,6 +20,7 @@ __all__ = [
     "even_batches",
     "hold",
     "load",
+    "resized_crop_flip",
     "shuffled_batches",
     "stream",
 ]

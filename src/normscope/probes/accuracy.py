@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, final
 
 import torch
@@ -106,18 +107,18 @@ def _checked_count(split: Batch, sizes: tuple[int, ...]) -> int:
 
 def _accuracy(stand_in: StandIn, split: Batch, order: Tensor, size: int, *, seed: int) -> float:
     """The share of right predictions over the whole batches of `size` in this order; NaN beside outputs that are."""
+    right = torch.zeros(2, dtype=torch.float64)  # right predictions, and all
+    draws = torch.Generator().manual_seed(seed)
+    for batch in _batches(split, order, size):
+        # Each in a run of its own: its buffers are then the model's, whatever the batches before it did to theirs.
+        right += stand_in.run(partial(_right_in, stand_in, batch), seed=draw_seed(draws))
+    return float(right[0] / right[1])
 
-    def work(model: nn.Module) -> float:
-        with torch.no_grad():
-            buffers = [(buffer, buffer.clone()) for buffer in model.buffers()]
-            right = torch.zeros(2, dtype=torch.float64)  # right predictions, and all
-            for inputs, targets in _batches(split, order, size):
-                for buffer, value in buffers:
-                    buffer.copy_(value)
-                right += _count_right(stand_in.outputs(model, inputs), targets).cpu()
-        return float(right[0] / right[1])
 
-    return stand_in.run(work, seed=seed)
+def _right_in(stand_in: StandIn, batch: tuple[Inputs, Tensor], model: nn.Module) -> Tensor:
+    """What `_count_right` says of one batch, on the CPU."""
+    inputs, targets = batch
+    return _count_right(stand_in.outputs(model, inputs), targets).cpu()
 
 
 def _batches(split: Batch, order: Tensor, size: int) -> Iterator[tuple[Inputs, Tensor]]:

@@ -7,6 +7,7 @@ from normscope.study.claims import Claim, Effect, Verdict, judge, paired, value
 from normscope.study.compare import Event, Failed, Finished, Planned, Reporting, Started, TrialsFailedError, compare
 from normscope.study.engine import Engine, InlineEngine
 from normscope.study.experiment import (
+    Augment,
     Data,
     Experiment,
     Final,
@@ -27,6 +28,7 @@ from normscope.study.records import COLUMNS, load
 
 __all__ = [
     "COLUMNS",
+    "Augment",
     "Claim",
     "Data",
     "Effect",

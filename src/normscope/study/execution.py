@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from normscope.data import ShuffledBatches, StreamedBatches, crop_flip, shuffled_batches
+from normscope.data import ShuffledBatches, StreamedBatches, crop_flip, resized_crop_flip, shuffled_batches
 from normscope.isolation import seeded
 from normscope.nn import Penalised
 from normscope.study import seeds
@@ -22,6 +22,11 @@ from normscope.study.measuring import Measurements, Scene
 from normscope.train import Objective, Setup, checkpoint, fit, optimizer, schedule, setup
 
 Batch = tuple[Tensor, Tensor]
+
+_AUGMENTATIONS: Mapping[str, Callable[..., Tensor]] = {
+    "crop_flip": crop_flip,
+    "resized_crop_flip": resized_crop_flip,
+}
 
 
 class CheckpointError(ValueError):
@@ -148,13 +153,13 @@ def _train(course: _Course, measurements: Measurements) -> None:
 
 def _batches(course: _Course, *, first: int) -> Iterator[Batch]:
     """The batches of training from step `first` on, augmented. What a step draws follows from its number alone."""
-    seed, augment = course.scene.experiment.seed, course.scene.experiment.data.augment == "crop_flip"
+    seed, augment = course.scene.experiment.seed, _AUGMENTATIONS.get(course.scene.experiment.data.augment)
     device = course.scene.dataset.train.inputs.device
     for index in range(first, course.training.steps + 1):
         inputs, targets = (part.to(device) for part in next(course.stream))
         course.built.at_step(index)
-        if augment:
-            inputs = crop_flip(inputs, generator=seeds.generator(seed, "augment", index))
+        if augment is not None:
+            inputs = augment(inputs, generator=seeds.generator(seed, "augment", index))
         inputs = cast(inputs, course.scene.experiment)
         _reseed(inputs.device, seeds.derive(seed, "dropout", index))
         yield inputs, targets

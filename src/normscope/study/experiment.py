@@ -13,6 +13,7 @@ import msgspec
 
 Scalar: TypeAlias = bool | int | float | str | None
 ScaleName: TypeAlias = Literal["smoke", "laptop", "paper"]
+Augment: TypeAlias = Literal["none", "crop_flip", "resized_crop_flip"]
 
 
 class _Spec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -38,7 +39,8 @@ class Data(_Spec, frozen=True, kw_only=True):
         name: "digits", "declaration" (a text), a local directory, or a hub id.
         max_train: at most so many training examples.
         max_eval: at most so many validation, and as many test examples.
-        augment: of training batches: "crop_flip" is the papers' random crop and horizontal flip.
+        augment: of training batches: "crop_flip" is the papers' random crop and horizontal flip of small images,
+            "resized_crop_flip" that of ImageNet, whose crops are of random area and shape; see `normscope.data`.
         image_size: images are resized to so many pixels a side.
         sequence_length: tokens of an example; it makes the data a text for language models.
         vocabulary: subwords of such a text; None for its characters.
@@ -49,7 +51,7 @@ class Data(_Spec, frozen=True, kw_only=True):
     name: str
     max_train: int | None = None
     max_eval: int | None = None
-    augment: Literal["none", "crop_flip"] = "none"
+    augment: Augment = "none"
     image_size: int | None = None
     sequence_length: int | None = None
     vocabulary: int | None = None

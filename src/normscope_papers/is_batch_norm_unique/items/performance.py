@@ -4,17 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any, Literal
+from typing import Any
 
-from normscope.study import Data, Experiment, Item, Measurement, Optimizer, Training
+from normscope.study import Augment, Data, Experiment, Item, Measurement, Optimizer, Training
 from normscope_papers.common.drawing import no_figures
 from normscope_papers.common.experiments import Stages, evaluated, every, measured, network, trained
 from normscope_papers.is_batch_norm_unique import notes, published, tables
 from normscope_papers.is_batch_norm_unique.experiments import ScheduleName, momentum, schedule_of, wide_resnet
 from normscope_papers.is_batch_norm_unique.items.table3_fields import FIELDS
 from normscope_papers.is_batch_norm_unique.scores import COLUMNS
-
-Augment = Literal["none", "crop_flip"]
 
 COUPLED = ("batchnorm", "bmlv", "lmbv")
 """Rows whose evaluation depends on whether running or test-batch statistics are used."""
@@ -173,8 +171,10 @@ ITEMS = (
             "0.008 at epochs 0, 60, 120 and 160 of 200, weight decay 5e-4, dropout 0.3, padded random crops and flips. "
             "The 5,000 validation images are cut from the training set, on which the paper may have trained too.",
             "resnet50 and resnet101, paper scale [F]: rate 0.1 B / 256 with B = 1,024, 5 epochs of warm-up, cosine "
-            "over 90 epochs, weight decay 1e-4, the last gain of each block starts at 0. Flax crops at random scales; "
-            "here crops are of one scale, padded. None keeps gain and shift there [G]; it does not train without them.",
+            "over 90 epochs, weight decay 1e-4, the last gain of each block starts at 0. Crops "
+            "of random area (0.08 to 1) and shape (3/4 to 4/3), and flips, as Flax has them, but cut from the "
+            "224-pixel square that is read, not from the file's own pixels, and bilinear, not bicubic. None keeps gain "
+            "and shift there [G]; it does not train without them.",
             "lm1b, paper scale [F]: AdamW (0.9, 0.98), decay 0.1, rate 0.05 with 8,000 steps of warm-up and inverse "
             "square root, 500,000 steps of 2,048 sequences of 32 tokens, 32,000 subwords. The paper's 38.3 against "
             "Flax's own 33.2 says that its run was shorter or smaller.",
@@ -188,7 +188,8 @@ ITEMS = (
             "untrained network and its published score; chance is what the untrained networks score.",
             "laptop, cifar10: WRN-14-1, batch 64, 600 steps (0.9 epochs) with cosine decay, no augmentation and no "
             "dropout, rates 0.03 and 0.1, 2,000 test images.",
-            "laptop, resnet50 and resnet101: width 16 instead of 64, 64-pixel images, batch 64, 600 steps, one rate. "
+            "laptop, resnet50 and resnet101: width 16 instead of 64, 48-pixel images, padded crops of one size, batch "
+            "64, 600 steps, one rate. "
             "Sized for 12 classes of Tiny ImageNet (imagenet_data=DIR, 7 epochs, half the gap at 42 and 43 %); with "
             "the 200 that the hub has, so short a training is expected to end 'not judged'.",
             "laptop, lm1b: WikiText-2 in place of LM1B, 2,000 subwords instead of 32,000, 3 blocks of 128 instead of 6 "

@@ -66,7 +66,8 @@ ITEMS: tuple[Item, ...] = (
         name="fig7",
         title="Density of singular values of long products of Gaussian matrices, theory",
         source="Figure 7",
-        fields={"smoke": _DENSITIES | {"points": 50}, "laptop": _DENSITIES, "paper": _DENSITIES},
+        # Drawing is what it costs, by the panel: one for each number of factors.
+        fields={"smoke": {"factors": (1, 3), "points": 50}, "laptop": _DENSITIES, "paper": _DENSITIES},
         study=densities,
         figures=figures.densities,
         notes=(
@@ -75,7 +76,7 @@ ITEMS: tuple[Item, ...] = (
             "The paper calls its variable the singular value; its exponent and its edge are those of the square. Both "
             "densities are drawn.",
             _NO_NETWORK,
-            "laptop: the same curves; smoke: fewer points.",
+            "laptop: the same curves; smoke: two of them, of fewer points.",
         ),
     ),
     Item(
