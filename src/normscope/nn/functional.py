@@ -86,8 +86,8 @@ def average_into(running: Tensor, value: Tensor, num_batches: Tensor, momentum: 
 def before_update(buffer: Tensor) -> Tensor:
     """A copy of a buffer that this forward pass reads first and writes later: what autograd saves must not change.
 
-    Torch 2.13's compiler (inductor) sees through a copy: rather than save what was computed from the buffer it saves the
-    buffer, and computes again in the backward pass, when it is written. Results of reductions it saves.
+    Torch 2.13's compiler (inductor) sees through a copy: rather than save what was computed from the buffer it saves
+    the buffer, and computes again in the backward pass, when it is written. Results of reductions it saves.
     """
     return buffer.expand(8, *buffer.shape).amax(0) if torch.compiler.is_compiling() else buffer.clone()
 

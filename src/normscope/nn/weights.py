@@ -1,7 +1,7 @@
 """Weights of affine layers as functions of what is learned in their place.
 
-Each is computed in float32 or wider and has the dtype of what is learned: in half precision the squares of small weights
-vanish.
+Each is computed in float32 or wider and has the dtype of what is learned: in half precision the squares of small
+weights vanish.
 """
 
 from __future__ import annotations
