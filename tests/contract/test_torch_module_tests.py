@@ -43,10 +43,13 @@ def torch_tests() -> types.ModuleType:
         stand_in = types.ModuleType("expecttest")
         stand_in.TestCase = unittest.TestCase
         sys.modules["expecttest"] = stand_in
+    frozen = torch.backends.flags_frozen()
     try:
         from torch.testing._internal import common_modules
     except ImportError as error:
         pytest.skip(f"this torch ships without its tests, or they need more: {error}")
+    finally:  # importing them forbids this process to set any backend's flags, which the tests after these do
+        torch.backends.disable_global_flags.__globals__["__allow_nonbracketed_mutation_flag"] = not frozen
     return common_modules
 
 

@@ -106,11 +106,11 @@ def test_a_weight_the_loss_does_not_depend_on_has_minus_infinity(generator: torc
 
 
 def test_a_thousand_layers_that_explode_are_read_in_float64(generator: torch.Generator) -> None:
-    """sin grows by 0.136 nats a layer, so that float32, which ends at 88, could not hold 700 layers' gradients."""
-    model = deep(700, generator, width=8, activation="sin").double()
+    """sin grows by some 0.12 nats a layer here, so that float32, which ends at 88.7, could not hold these gradients."""
+    model = deep(1000, generator, width=8, activation="sin").double()
     values = read(WeightGradientNorm(), model, square_batch(generator, 8))
     assert values.isfinite().all()
-    assert values[1] > 80
+    assert values[1] > 89
 
 
 def test_the_rate_is_the_slope_of_the_log_norms(generator: torch.Generator) -> None:
