@@ -52,7 +52,7 @@ def alive(group: int) -> bool:
     return True
 
 
-@pytest.mark.parametrize(("workers", "seed"), [(2, 1), (0, 2)])
+@pytest.mark.parametrize(("workers", "seed"), [pytest.param(2, 1, marks=pytest.mark.long), (0, 2)])
 def test_a_run_killed_again_and_again_gives_the_unbroken_runs_numbers(tmp_path, recipe, same_numbers, workers, seed):
     folder = tmp_path / recipe.folder_name
     moments = random.Random(seed)
