@@ -65,6 +65,14 @@ def test_the_numbers_do_not_depend_on_the_number_of_workers(recipe, tmp_path, sa
     assert {event.trial.id for event in events if isinstance(event, Finished)} == {trial.id for trial in plan(recipe)}
 
 
+def _children_once_there() -> set[int]:
+    """Until it has executed, a child bears its parent's name."""
+    deadline = time.monotonic() + 10
+    while not _children() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    return _children()
+
+
 def _children() -> set[int]:
     mine = set()
     for stat in Path("/proc").glob("[0-9]*/stat"):
@@ -85,7 +93,7 @@ def test_a_worker_that_is_killed_names_its_trial_and_is_replaced(recipe, tmp_pat
     def kill_the_first(event):
         events.append(event)
         if isinstance(event, Started) and len(events) == 2:
-            (worker,) = _children()
+            (worker,) = _children_once_there()
             os.kill(worker, signal.SIGKILL)
 
     with pytest.raises(TrialsFailedError, match=r"1 of 6 trials failed, first .* ended by SIGKILL.*out of memory"):
@@ -103,10 +111,7 @@ def test_closing_an_engine_ends_its_workers(recipe, unbroken, tmp_path):
     (folder / "recipe.json").write_bytes((unbroken / "recipe.json").read_bytes())
     running = LocalEngine(workers=2).run(folder, plan(recipe))
     next(running)
-    deadline = time.monotonic() + 10
-    while not _children() and time.monotonic() < deadline:  # until it has executed, a child bears its parent's name
-        time.sleep(0.05)
-    assert _children()
+    assert _children_once_there()
     running.close()
     deadline = time.monotonic() + 10
     while _children() and time.monotonic() < deadline:
