@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Literal, TypeAlias, final, get_args
 
 import torch
@@ -10,12 +9,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from normscope.nn.functional import thresholded
+from normscope.nn.sites.norm_propagation import RELU_MEAN
 from normscope.nn.switches.switch import Place, Switch, check, per_channel
 
 Kind: TypeAlias = Literal["random_sign", "mean_shifted"]
-
-RELU_MEAN = 1 / math.sqrt(2 * math.pi)
-"""E[max(u, 0)], u ~ N(0, 1)."""
 
 
 def signed_relu(*, kind: Kind = "random_sign") -> Switch:
